@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from medray.errors import PackageError
 from medray.provenance import canonical_sha256
@@ -49,7 +49,7 @@ class Manifest(Section):
     provenance: dict[str, Any]
     files: dict[str, str]
     evaluation: dict[str, str]
-    pending: dict[str, str] = {}
+    pending: dict[str, str] = Field(default={})
     seal: str = ""
 
     def to_bytes(self) -> bytes:
@@ -59,7 +59,7 @@ class Manifest(Section):
         return (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
     def expected(self, name: str) -> tuple[str, ...]:
-        """The sha256 values that a file of the package may have."""
+        """List the sha256 values that a file of the package may have."""
         listed = (self.files.get(name), self.evaluation.get(name), self.pending.get(name))
         return tuple(sha for sha in listed if sha)
 

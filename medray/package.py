@@ -13,7 +13,6 @@ a remote package is copied to a local cache first. Imports no workload: callers 
 """
 
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -23,7 +22,6 @@ from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import safetensors.numpy
@@ -32,7 +30,6 @@ import torch
 from pydantic import BaseModel
 from torch import nn
 
-from medray import storage
 from medray.calibration import Calibration
 from medray.errors import OutputConflictError, PackageError
 from medray.manifest import (
@@ -43,6 +40,7 @@ from medray.manifest import (
     read_manifest,
     verify_folder,
 )
+from medray.package_store import commit, fetch, local_folder, read_file
 from medray.provenance import provenance
 from medray.spec.load import dump_spec, parse_spec
 from medray.spec.models import RunSpec
@@ -179,7 +177,12 @@ def write_package(
         evaluation={name: sha256(data).hexdigest() for name, data in extra.items()},
     )
     if not _already_there(uri, manifest):
-        _commit(uri, {**files, **extra}, manifest)
+        try:
+            commit(uri, {**files, **extra}, MANIFEST, manifest.to_bytes())
+        except OSError:
+            # Another process may have put the same package there first.
+            if not _already_there(uri, manifest):
+                raise
     return open_package(uri)
 
 
@@ -188,16 +191,20 @@ def open_package(uri: str) -> Package:
 
     Raises PackageError that names each missing, altered or unexpected file.
     """
-    local = _local(uri)
-    if not storage.exists(storage.join(uri, MANIFEST)):
+    data = read_file(uri, MANIFEST)
+    if data is None:
         raise PackageError(
             f"there is no package at {uri}",
             remedy="give the folder that holds package.json; `medray train` makes one",
         )
-    data = storage.read_bytes(storage.join(uri, MANIFEST))
     manifest = read_manifest(data, uri)
-    folder = local or _download(uri, data)
-    verify_folder(folder, manifest, uri)
+    folder = local_folder(uri) or fetch(uri, data)
+    try:
+        verify_folder(folder, manifest, uri)
+    except PackageError:
+        if local_folder(uri) is None:  # the copy made here: fetched again next time
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
     return Package(uri=uri, folder=folder, manifest=manifest)
 
 
@@ -234,7 +241,7 @@ def replay_selftest(
     modules: Mapping[str, nn.Module],
     device: torch.device | str = "cpu",
 ) -> float:
-    """The greatest difference of a logit from the recorded one, on the recorded inputs.
+    """Return the greatest difference of a logit from the recorded one, on the recorded inputs.
 
     Raises PackageError when it passes 1e-4 (relative to logits above 1).
     """
@@ -274,6 +281,8 @@ def add_evaluation(package: Package, metrics: Mapping[str, Any], card: str) -> P
         *new.items(),
         (MANIFEST, _settled(package.manifest, hashes).to_bytes()),
     )
+    from medray import storage
+
     for name, data in steps:
         storage.write_atomic(storage.join(package.uri, name), data)
     return open_package(package.uri)
@@ -299,7 +308,11 @@ def forward(
     with torch.inference_mode(), exact:
         batch = {k: v.to(device) for k, v in workload.collate(columns, params, fitted).items()}
         answered = workload.predict(modules, batch, params)
-        return {name: logits.float().cpu().numpy() for name, logits in answered.items()}
+        # Contiguous: safetensors writes the memory of a numpy view, not its values.
+        return {
+            name: np.ascontiguousarray(logits.float().cpu().numpy())
+            for name, logits in answered.items()
+        }
 
 
 def _settled(manifest: Manifest, hashes: dict[str, str]) -> Manifest:
@@ -363,16 +376,10 @@ def _first_card(spec: RunSpec) -> str:
     )
 
 
-def _local(uri: str) -> Path | None:
-    """The folder of a local URI; None for an object store."""
-    filesystem, path = storage.filesystem(uri)
-    return Path(path) if filesystem.type_name == "local" else None
-
-
 def _already_there(uri: str, manifest: Manifest) -> bool:
     """Whether this package stands at `uri`; OutputConflictError when something else does."""
-    local = _local(uri)
-    if storage.exists(storage.join(uri, MANIFEST)):
+    local = local_folder(uri)
+    if read_file(uri, MANIFEST) is not None:
         if open_package(uri).digest == manifest.digest:
             return True
         what = "another package stands"
@@ -384,50 +391,3 @@ def _already_there(uri: str, manifest: Manifest) -> bool:
         f"{what} at {uri}",
         remedy="give the run another `output` or `name`, or move what is there away",
     )
-
-
-def _commit(uri: str, files: Mapping[str, bytes], manifest: Manifest) -> None:
-    """Make all files visible at once: a folder is renamed, a store gets package.json last."""
-    target = _local(uri)
-    if target is None:
-        for name, data in files.items():
-            storage.write_atomic(storage.join(uri, name), data)
-        storage.write_atomic(storage.join(uri, MANIFEST), manifest.to_bytes())
-        return
-    partial = target.parent / f".{target.name}.{manifest.digest[:12]}.{uuid4().hex[:8]}.partial"
-    try:
-        for name, data in {**files, MANIFEST: manifest.to_bytes()}.items():
-            path = partial / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        partial.rename(target)
-    except OSError:
-        # Another process may have put the same package there first.
-        if not _already_there(uri, manifest):
-            raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _download(uri: str, manifest_bytes: bytes) -> Path:
-    """A local copy of a remote package, kept under the hash of its package.json."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "medray" / "packages"
-    folder = cache / sha256(manifest_bytes).hexdigest()[:32]
-    if folder.exists():
-        return folder
-    partial = cache / f".{folder.name}.{uuid4().hex[:8]}.partial"
-    try:
-        for name in storage.list_files(uri):
-            path = partial / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(storage.read_bytes(storage.join(uri, name)))
-        partial.rename(folder)
-    except OSError:
-        if not folder.exists():
-            raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return folder

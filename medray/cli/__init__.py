@@ -63,7 +63,8 @@ def _with_progress(verb: Callable[..., Any], *arguments: Any) -> Any:
 def ingest(spec: Spec, sets: Sets = None) -> None:
     """Read an archive into a dataset.
 
-    Scan, decode, pseudonymise, join labels, split. A second run does only what is new or changed. Refused files become rows with a reason.
+    Scan, decode, pseudonymise, join labels, split. A second run does only what is new or
+    changed. Refused files become rows with a reason.
     """
     from medray import api
     from medray.cli import output

@@ -69,7 +69,7 @@ def radiograph(
 
     Position, dose and scatter vary from exposure to exposure.
     """
-    y_HW, x_HW = np.mgrid[-19:19:size * 1j, -19:19:size * 1j]
+    y_HW, x_HW = np.mgrid[-19 : 19 : size * 1j, -19 : 19 : size * 1j]
     x_HW = x_HW - rng.normal(0, 0.6)
     y_HW = y_HW - rng.normal(0, 0.6)
     path_HW = _attenuation(anatomy, x_HW, y_HW)
@@ -99,8 +99,8 @@ def _attenuation(anatomy: Anatomy, x_HW: Image, y_HW: Image) -> Image:
         arc = y_HW - centre - 0.035 * x_HW**2
         path += MU_BONE * 0.45 * np.exp(-((arc / 0.32) ** 2)) * (body > 0)
     for x, y, radius in a.nodules:
-        path += (MU_TISSUE - MU_LUNG) * _chord((x_HW - x) / radius, (y_HW - y) / radius) * (
-            2 * radius
+        path += (
+            (MU_TISSUE - MU_LUNG) * _chord((x_HW - x) / radius, (y_HW - y) / radius) * (2 * radius)
         )
     return path
 

@@ -1,0 +1,13 @@
+"""DICOM: bytes in; header facts and exact pixels out; a typed refusal otherwise.
+
+    files      bytes → dataset, every fault a `RejectError`
+    instance   dataset → the attributes that tables need, and "can this become a picture?"
+    codecs     one frame's bytes → stored values, one literal table of transfer syntaxes
+    contained  the same, in a child process that may crash or hang without harm
+    pixels     dataset → pictures: modality LUT, VOI, palette, colour (PS3.3 C.7.6, C.11)
+    resize     area resizing and channels
+    raster     PNG and JPEG → the same pictures
+    write      arrays → valid minimal instances, for demos and tests
+
+Knows neither Ray nor torch. No detail of a refusal carries a patient's value or a path.
+"""

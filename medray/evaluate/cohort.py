@@ -64,13 +64,13 @@ def known(truth: Array) -> NDArray[np.bool_]:
 
 
 def outcomes(truth: Array) -> Array:
-    """The distinct values that are present in a truth array (N,)."""
+    """Distinct values that are present in a truth array (N,)."""
     values = np.asarray(truth, dtype=np.float64)
     return np.unique(values[known(values)])
 
 
 def item_unit(items: int, patients: int) -> Literal["patients", "images"]:
-    """What one item is to the reader: a patient where each has one item, else an image."""
+    """Word for one item to the reader: a patient where each has one item, else an image."""
     return "patients" if items == patients else "images"
 
 

@@ -75,6 +75,7 @@ def subgroup_table(
         rows.append(Subgroup(group=f"{len(small)} small groups", suppressed=True))
     else:
         rows += [Subgroup(group=name, suppressed=True) for name in small]
+    rows.sort(key=lambda entry: (entry.group == UNKNOWN, entry.group))
     return SubgroupTable(attribute=attribute, rounded=rounded, note=note.strip(), rows=tuple(rows))
 
 
@@ -118,9 +119,7 @@ def _years(cell: object) -> float | None:
     else:
         match = _AGE_STRING.fullmatch(str(cell).strip()) if cell is not None else None
         try:
-            years = (
-                int(match[1]) / _PER_YEAR[match[2]] if match else float(str(cell).strip().rstrip("Y"))
-            )
+            years = int(match[1]) / _PER_YEAR[match[2]] if match else float(str(cell))
         except ValueError:
             return None
     return years if 0 <= years < 150 else None

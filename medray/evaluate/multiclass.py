@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from medray.calibration import TargetCalibration
+from medray.calibration import Calibration
 from medray.evaluate.cohort import outcomes
 from medray.evaluate.groups import group_names, subgroup_table
 from medray.evaluate.results import Scored, Settings, reliability
@@ -36,7 +36,7 @@ def multiclass_result(
     classes: tuple[str, ...],
     held_out: Scored,
     tuning: Scored | None,
-    calibration: TargetCalibration,
+    calibration: Calibration,
     columns: Mapping[str, Array],
     settings: Settings,
 ) -> MulticlassResult:
@@ -59,9 +59,9 @@ def multiclass_result(
         )
     y_L = part.truth.astype(np.int64)
     before_LC = softmax(part.logits.astype(np.float64), axis=1)
-    p_LC = softmax(part.logits.astype(np.float64) / calibration.temperature, axis=1)
+    p_LC = calibration.apply(name, part.logits)
     called_L = p_LC.argmax(axis=1)
-    intervals = _intervals(y_L, called_L, p_LC, part.subject_ids, settings)
+    intervals: dict[str, Any] = _intervals(y_L, called_L, p_LC, part.subject_ids, settings)
     correct_L = (called_L == y_L).astype(np.float64)
     confusion = confusion_matrix(y_L, called_L, len(classes))
     return MulticlassResult(
@@ -71,8 +71,8 @@ def multiclass_result(
         per_class=_class_rows(classes, y_L, p_LC, confusion),
         confusion=tuple(tuple(int(count) for count in row) for row in confusion),
         calibration=CalibrationResult(
-            temperature=calibration.temperature,
-            note=calibration.note,
+            temperature=calibration.targets[name].temperature,
+            note=calibration.targets[name].note,
             before=reliability(correct_L, before_LC.max(axis=1)),
             after=reliability(correct_L, p_LC.max(axis=1)),
         ),

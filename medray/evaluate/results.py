@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from medray.calibration import TargetCalibration
+from medray.calibration import Calibration, TargetCalibration
 from medray.evaluate.cohort import known, outcomes
 from medray.evaluate.groups import group_names, subgroup_table
 from medray.metrics.bootstrap import patient_bootstrap
@@ -50,8 +50,10 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """One target on one split. `logits` (N,) or (N, C), uncalibrated; `truth` (N,), missing as
-    NaN or -1; `item_ids` and `subject_ids` (N,) strings.
+    """One target on one split.
+
+    `logits` (N,) or (N, C), uncalibrated; `truth` (N,), missing as NaN or -1; `item_ids` and
+    `subject_ids` (N,) strings.
     """
 
     item_ids: Array
@@ -60,19 +62,21 @@ class Scored:
     logits: Array
 
     def usable(self) -> NDArray[np.bool_]:
-        """The items (N,) that have both a label and a finite score."""
-        return known(self.truth) & self.scored()
+        """Items (N,) that have both a label and a finite score."""
+        usable: NDArray[np.bool_] = np.logical_and(known(self.truth), self.scored())
+        return usable
 
     def scored(self) -> NDArray[np.bool_]:
-        """The items (N,) whose every logit is finite."""
-        return np.isfinite(self.logits.reshape(len(self.truth), -1)).all(axis=1)
+        """Items (N,) whose every logit is finite."""
+        finite = np.isfinite(self.logits).reshape(len(self.truth), -1)
+        return np.asarray(finite.all(axis=1), dtype=np.bool_)
 
     def not_scored(self) -> int:
         """Items that have a label but no finite score."""
         return int((known(self.truth) & ~self.scored()).sum())
 
     def take(self, rows: Array) -> "Scored":
-        """The same target for some of the items."""
+        """Keep some of the items."""
         return Scored(
             self.item_ids[rows], self.subject_ids[rows], self.truth[rows], self.logits[rows]
         )
@@ -90,7 +94,7 @@ def binary_result(
     name: str,
     held_out: Scored,
     tuning: Scored | None,
-    calibration: TargetCalibration,
+    calibration: Calibration,
     columns: Mapping[str, Array],
     settings: Settings,
 ) -> BinaryResult:
@@ -100,7 +104,7 @@ def binary_result(
     """
     rows = held_out.usable()
     part = held_out.take(rows)
-    counts = {
+    counts: dict[str, Any] = {
         "name": name,
         "items": len(part.truth),
         "patients": len(set(part.subject_ids.tolist())),
@@ -110,8 +114,9 @@ def binary_result(
     if outcomes(part.truth).size < 2:
         return BinaryResult(**counts, undefined=_one_outcome(counts["positives"], len(part.truth)))
     y_L, logit_L = part.truth.astype(np.float64), part.logits.astype(np.float64)
-    p_L = expit(logit_L / calibration.temperature)
-    threshold = 0.5 if calibration.threshold is None else calibration.threshold
+    entry = calibration.targets[name]
+    p_L = calibration.apply(name, logit_L)
+    threshold = 0.5 if entry.threshold is None else entry.threshold
     roc, pr = roc_points(y_L, logit_L), pr_points(y_L, logit_L)
     return BinaryResult(
         **counts,
@@ -122,12 +127,12 @@ def binary_result(
         roc=thinned(roc.false_positive_rate.tolist(), roc.true_positive_rate.tolist()),
         pr=thinned(pr.recall.tolist(), pr.precision.tolist()),
         calibration=CalibrationResult(
-            temperature=calibration.temperature,
-            note=calibration.note,
+            temperature=entry.temperature,
+            note=entry.note,
             before=reliability(y_L, expit(logit_L)),
             after=reliability(y_L, p_L),
         ),
-        operating=_operating(y_L, p_L, threshold, calibration, settings.evaluate.prevalence),
+        operating=_operating(y_L, p_L, threshold, entry, settings.evaluate.prevalence),
         subgroups=_subgroups(part, p_L, threshold, columns, rows, settings.evaluate),
     )
 

@@ -1,8 +1,8 @@
 """What every metric stands on: the interval type, and the checks of what comes in.
 
-Owns `Interval`, the Wilson interval of a proportion, a root finder, and the conversion of labels, scores and
-identifiers into checked arrays. Knows no metric. Error messages never repeat a value, since
-values here belong to patients.
+Owns `Interval`, the Wilson interval of a proportion, a root finder, and the conversion of labels,
+scores and identifiers into checked arrays. Knows no metric. Error messages never repeat a label,
+score or identifier, since those belong to patients.
 
 Shapes: N rows.
 """

@@ -75,11 +75,11 @@ class OperatingPoint:
 def at_threshold(
     y: ArrayLike, p: ArrayLike, threshold: float, level: float = 0.95
 ) -> OperatingPoint:
-    """Count, and form proportions, when `p` (N,) `>= threshold` is called positive; `y` (N,) of 0/1.
+    """Count, and form proportions, when `p` (N,) `>= threshold` is called positive.
 
-    PPV and NPV hold at the prevalence of these rows: see `predictive_values` for another. Rows are
-    taken as independent; with several rows a patient use `patient_bootstrap`. Raises ValueError
-    for other labels, non-finite scores, unequal lengths or a NaN threshold.
+    `y` (N,) of 0/1. PPV and NPV hold at the prevalence of these rows: see `predictive_values` for
+    another. Rows are taken as independent; with several rows a patient use `patient_bootstrap`.
+    Raises ValueError for other labels, non-finite scores, unequal lengths or a NaN threshold.
     Source: Wilson, JASA 1927;22:209.
     """
     y_N, p_N = binary_pair(y, p, "p")

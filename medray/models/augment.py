@@ -97,9 +97,7 @@ def _signs(count: int, active: bool, like: Tensor, rng: Generator) -> Tensor:
 def _move_freely(x_BCHW: Tensor, spec: AugmentSpec, rng: Generator) -> Tensor:
     """Every geometric change in one resampling, so that the picture is blurred once."""
     count, _, rows, columns = x_BCHW.shape
-    angle = torch.deg2rad(
-        _uniform(count, -spec.rotate_degrees, spec.rotate_degrees, x_BCHW, rng)
-    )
+    angle = torch.deg2rad(_uniform(count, -spec.rotate_degrees, spec.rotate_degrees, x_BCHW, rng))
     shear = torch.tan(
         torch.deg2rad(_uniform(count, -spec.shear_degrees, spec.shear_degrees, x_BCHW, rng))
     )

@@ -6,14 +6,14 @@ and the reason stands beside it in `undefined` or `note`.
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
 from medray.metrics import Interval
 from medray.spec.base import Section
 
-FORMAT = "medray-report/1"
+FORMAT: Final = "medray-report/1"
 RESEARCH_USE = (
     "Research use only. This is not a medical device: do not use these results to diagnose or "
     "treat patients."
@@ -31,7 +31,7 @@ class Estimate(Section):
 
     @classmethod
     def of(cls, interval: Interval) -> "Estimate":
-        """The same interval, with NaN as null."""
+        """Take over an interval, with NaN as null."""
         return cls(
             value=number(interval.value),
             low=number(interval.low),
@@ -115,7 +115,7 @@ class Subgroup(Section):
     items: int | None = None
     positives: int | None = None
     mean_predicted: float | None = None
-    measures: dict[str, Estimate] = {}
+    measures: dict[str, Estimate] = Field(default={})
 
 
 class SubgroupTable(Section):
@@ -273,7 +273,7 @@ class Report(Section):
 
 
 def thinned(x: Sequence[float], y: Sequence[float], most: int = 400) -> Curve:
-    """The curve (N,) with corners only and at most about `most` points; both ends are kept."""
+    """Curve (N,) with corners only and at most about `most` points; both ends are kept."""
     pairs = [(float(a), float(b)) for a, b in zip(x, y, strict=True)]
     corners = [
         pair
@@ -286,6 +286,8 @@ def thinned(x: Sequence[float], y: Sequence[float], most: int = 400) -> Curve:
     return Curve(x=tuple(a for a, _ in corners), y=tuple(b for _, b in corners))
 
 
-def _straight(before: tuple[float, float], at: tuple[float, float], after: tuple[float, float]):
+def _straight(
+    before: tuple[float, float], at: tuple[float, float], after: tuple[float, float]
+) -> bool:
     """Whether `at` lies on a horizontal or vertical run between its neighbours."""
     return before[0] == at[0] == after[0] or before[1] == at[1] == after[1]

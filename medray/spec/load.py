@@ -5,7 +5,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path as FilePath
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -95,28 +95,29 @@ def _assign(data: dict[str, Any], assignment: str, overridden: set[Path]) -> Pro
         return Problem("--set", key, f"cannot read the value {text!r}")
     steps: list[str | int] = [int(s) if s.isdigit() else s for s in key.split(".")]
     node: Any = data
-    for i, step in enumerate(steps):
-        last = i == len(steps) - 1
-        if isinstance(node, list):
-            if not isinstance(step, int) or step >= len(node):
-                return Problem("--set", key, f"the list has {len(node)} entries")
-        elif isinstance(node, dict):
-            step = str(step)
-            if not last and node.get(step) is None:
-                node[step] = {}
-        else:
-            return Problem("--set", key, f"{'.'.join(map(str, steps[:i]))} is a single value")
-        if last:
-            node[step] = value
-        else:
-            node = node[step]
+    for i, step in enumerate(steps[:-1]):
+        if isinstance(node, dict) and cast(Any, node).get(str(step)) is None:
+            node[str(step)] = {}
+        if not _holds(node, step):
+            return Problem("--set", key, f"nothing stands at {'.'.join(map(str, steps[: i + 1]))}")
+        node = node[step if isinstance(node, list) else str(step)]
+    if isinstance(node, dict):
+        node[str(steps[-1])] = value
+    elif _holds(node, steps[-1]):
+        node[steps[-1]] = value
+    else:
+        return Problem("--set", key, f"nothing stands at {key}")
     overridden.add(tuple(steps))
     return None
 
 
-def _check_params(
-    data: dict[str, Any], models: ParamsModels | None, where: Any
-) -> list[Problem]:
+def _holds(node: Any, step: str | int) -> bool:
+    if isinstance(node, list):
+        return isinstance(step, int) and step < len(cast(list[Any], node))
+    return isinstance(node, dict)
+
+
+def _check_params(data: dict[str, Any], models: ParamsModels | None, where: Any) -> list[Problem]:
     if models is None:
         return []
     name = data.get("workload", RunSpec.model_fields["workload"].default)

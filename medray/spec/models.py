@@ -187,8 +187,9 @@ class ScoreSpec(Section):
 
 
 class RunSpec(Section):
-    """One run, in one file. Each verb reads its own section; relative paths start at the
-    current folder.
+    """One run, in one file; each verb reads its own section.
+
+    Relative paths start at the current folder.
 
     output    the folder everything of this run goes to; absent: runs/<name>.
     workload  which prediction task; its own settings stand under `params`.

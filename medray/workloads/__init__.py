@@ -1,0 +1,10 @@
+"""The prediction tasks medray knows. Adding one: one module, one line here."""
+
+from typing import Any
+
+from medray.workload import Workload
+from medray.workloads.imaging import Imaging
+
+WORKLOADS: dict[str, Workload[Any, Any]] = {
+    "imaging": Imaging(),
+}

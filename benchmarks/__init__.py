@@ -1,0 +1,1 @@
+"""Measurements this project is judged by. `make figures NAME=image` prints them."""

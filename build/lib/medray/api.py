@@ -1,0 +1,112 @@
+"""One function per verb. The command line only parses, shows progress and prints.
+
+Every function takes the path of a spec (or a RunSpec) and `sets`, its `key.path=value` overrides,
+and returns what the verb has to say as a value. Imports are inside the functions, so that
+`medray --help` starts neither torch nor Ray.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from medray.demo.run import DemoSummary
+    from medray.evaluate.run import EvaluationResult
+    from medray.ingest.summary import IngestSummary
+    from medray.inspection import Inspection
+    from medray.score.predictor import FilePrediction
+    from medray.score.summary import ScoreSummary
+    from medray.spec.models import RunSpec
+    from medray.train.driver import TrainResult
+
+Progress = Callable[[dict[str, Any]], None]
+
+
+def validate(spec: str | RunSpec, sets: Sequence[str] = ()) -> RunSpec:
+    """Read a spec and check all of it, the workload's params included.
+
+    Raises SpecError listing every problem.
+    """
+    from medray.spec.load import load_spec
+    from medray.spec.models import RunSpec as Model
+
+    if isinstance(spec, Model):
+        return spec
+    from medray.workloads import WORKLOADS
+
+    models = {name: workload.params_model for name, workload in WORKLOADS.items()}
+    return load_spec(spec, sets, models)
+
+
+def ingest(
+    spec: str | RunSpec, sets: Sequence[str] = (), progress: Progress | None = None
+) -> IngestSummary:
+    """Archive → dataset. Does only what is new or changed since the last time."""
+    from medray.ingest import ingest as run
+
+    return run(validate(spec, sets), progress=progress)
+
+
+def train(
+    spec: str | RunSpec, sets: Sequence[str] = (), progress: Progress | None = None
+) -> TrainResult:
+    """Dataset → package. Run again after an interruption, it resumes."""
+    from medray.train import train as run
+
+    return run(validate(spec, sets), progress=progress)
+
+
+def evaluate(
+    spec: str | RunSpec, sets: Sequence[str] = (), progress: Progress | None = None
+) -> EvaluationResult:
+    """Package + `held_out` → report (HTML, JSON) and the package's model card."""
+    from medray.evaluate import evaluate as run
+
+    return run(validate(spec, sets), progress=progress)
+
+
+def score(
+    spec: str | RunSpec, sets: Sequence[str] = (), progress: Progress | None = None
+) -> ScoreSummary:
+    """Package + archive → predictions, each item once, only what this package has not scored."""
+    from medray.score import score as run
+
+    return run(validate(spec, sets), progress=progress)
+
+
+def predict(
+    package: str, files: Sequence[str], explain: str | None = None, device: str = "auto"
+) -> list[FilePrediction]:
+    """Score files in this process, without Ray; `explain` is a folder for heat-map PNGs."""
+    from medray.score.predictor import Predictor
+
+    predictor = Predictor(package, device=device)
+    return [predictor.predict_file(file, explain=explain) for file in files]
+
+
+def inspect(path: str) -> Inspection:
+    """What a path is — run, archive, dataset, package, predictions — and what it holds."""
+    from medray.inspection import inspect as run
+
+    return run(path)
+
+
+def workloads() -> dict[str, str]:
+    """Name → one line, for every prediction task medray knows."""
+    from medray.workloads import WORKLOADS
+
+    return {name: workload.summary for name, workload in WORKLOADS.items()}
+
+
+def demo(
+    output: str = "runs/demo",
+    archive: str | None = None,
+    labels: str | None = None,
+    progress: Progress | None = None,
+) -> DemoSummary:
+    """The whole way on a small archive made on the spot, or on the user's own."""
+    from medray.demo.run import run_demo
+
+    return run_demo(Path(output), archive, labels, progress)

@@ -1,0 +1,204 @@
+"""The command line: parse, show progress, print. Everything else is `medray.api`.
+
+Exit codes: 0 done · 1 the run failed · 2 bad spec or arguments · 3 done, but the rejected share
+passed its limit · 130 stopped by Ctrl-C.
+"""
+
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from medray.errors import MedrayError
+
+app = typer.Typer(
+    name="medray",
+    help=(
+        "Medical deep learning on Ray: archive → dataset → model → report → nightly scores.\n\n"
+        "A run is one YAML file (a spec); every verb reads its section of it. Start with "
+        "`medray demo`, then copy jobs/demo/spec.yaml."
+    ),
+    epilog="Exit codes: 0 done, 1 failed, 2 bad spec or arguments, 3 too many rejects.",
+    no_args_is_help=True,
+    rich_markup_mode=None,  # the rich help page costs twice the start-up
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+Spec = Annotated[str, typer.Argument(help="The run's YAML file.", metavar="SPEC")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="Override one value, e.g. --set train.epochs=5. Repeatable.",
+        metavar="KEY.PATH=VALUE",
+    ),
+]
+
+
+@app.callback(invoke_without_command=True)
+def _root(  # pyright: ignore[reportUnusedFunction]
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        from medray import __version__
+
+        typer.echo(f"medray {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def _with_progress(verb: Callable[..., Any], *arguments: Any) -> Any:
+    from medray.cli.output import console
+    from medray.cli.progress import LiveProgress
+
+    with LiveProgress(console()) as progress:
+        return verb(*arguments, progress=progress)
+
+
+@app.command()
+def ingest(spec: Spec, sets: Sets = None) -> None:
+    """Read an archive into a dataset.
+
+    Scan, decode, pseudonymise, join labels, split. A second run does only what is new or
+    changed. Refused files become rows with a reason.
+    """
+    from medray import api
+    from medray.cli import output
+
+    summary = _with_progress(api.ingest, spec, sets or [])
+    output.ingest(summary)
+    raise typer.Exit(3 if summary.over_limit else 0)
+
+
+@app.command()
+def train(spec: Spec, sets: Sets = None) -> None:
+    """Train on the dataset, write a package.
+
+    Interrupted (Ctrl-C, a lost node), the same command resumes at the last epoch.
+    """
+    from medray import api
+    from medray.cli import output
+
+    output.train(_with_progress(api.train, spec, sets or []))
+
+
+@app.command()
+def evaluate(spec: Spec, sets: Sets = None) -> None:
+    """Open `held_out`, write the report.
+
+    Intervals, calibration, operating point, subgroups, mistakes with heat maps, model card.
+    """
+    from medray import api
+    from medray.cli import output
+
+    output.evaluate(_with_progress(api.evaluate, spec, sets or []))
+
+
+@app.command()
+def score(spec: Spec, sets: Sets = None) -> None:
+    """Score an archive, each item once.
+
+    Only what this package has not scored yet; killed and run again, nothing is lost or doubled.
+    """
+    from medray import api
+    from medray.cli import output
+
+    summary = _with_progress(api.score, spec, sets or [])
+    output.score(summary)
+    raise typer.Exit(3 if summary.over_limit else 0)
+
+
+@app.command()
+def predict(
+    package: Annotated[str, typer.Argument(help="The package's folder.")],
+    files: Annotated[list[str], typer.Argument(help="DICOM, PNG or JPEG files.")],
+    explain: Annotated[
+        str | None, typer.Option(help="Write a heat map of each picture into this folder.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Score single files, without Ray.
+
+    The same numbers as `score`; with --explain also a heat map of where the model looked.
+    """
+    from medray import api
+    from medray.cli import output
+
+    rows = api.predict(package, files, explain, device)
+    output.predict(rows, as_json=as_json)
+    raise typer.Exit(3 if all(row.rejected for row in rows) else 0)
+
+
+@app.command()
+def inspect(
+    path: Annotated[str, typer.Argument(help="A run, archive, dataset, package, predictions.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what a path is and holds.
+
+    A run, archive, dataset, package or predictions: counts, versions, lineage.
+    """
+    from medray import api
+    from medray.cli import output
+
+    output.inspection(api.inspect(path), as_json=as_json)
+
+
+@app.command()
+def validate(spec: Spec, sets: Sets = None) -> None:
+    """Check a spec; list every problem.
+
+    Each problem comes with its line and a suggestion. A sound spec is printed with all defaults.
+    """
+    from medray import api
+    from medray.spec.load import dump_spec, spec_sha256
+
+    checked = api.validate(spec, sets or [])
+    typer.echo(dump_spec(checked), nl=False)
+    typer.echo(f"# sound; sha256 {spec_sha256(checked)}")
+
+
+@app.command()
+def workloads() -> None:
+    """List the prediction tasks."""
+    from medray import api
+
+    for name, summary in api.workloads().items():
+        typer.echo(f"{name:<12} {summary}")
+
+
+@app.command()
+def demo(
+    output: Annotated[str, typer.Option(help="Where everything goes.")] = "runs/demo",
+    archive: Annotated[str | None, typer.Option(help="Your own DICOM folder.")] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(help="CSV: a key (SOP, study or patient id), a label, perhaps a split."),
+    ] = None,
+) -> None:
+    """Go the whole way, in minutes.
+
+    On a small archive made on the spot (real files of many syntaxes and synthetic radiographs),
+    or on your own with --archive and --labels.
+    """
+    from medray import api
+    from medray.cli import output as out
+
+    out.demo(_with_progress(api.demo, output, archive, labels))
+
+
+def main() -> None:
+    """Run the command line; what went wrong is one message and an exit code."""
+    try:
+        app(standalone_mode=True)
+    except MedrayError as error:
+        typer.secho(f"medray: {error}", err=True, fg="red" if sys.stderr.isatty() else None)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("medray: stopped; run the same command again to go on where it was", err=True)
+        sys.exit(130)

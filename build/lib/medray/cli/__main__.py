@@ -1,0 +1,5 @@
+"""`python -m medray.cli`."""
+
+from medray.cli import main
+
+main()

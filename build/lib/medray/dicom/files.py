@@ -1,0 +1,350 @@
+"""Bytes of a file → a parsed dataset → frames, with every fault a `RejectError`.
+
+Owns: telling DICOM from other files, bounded inflation, truncation checks, silence, cutting
+pixel data into frames. Decodes nothing (see codecs). Must not know about paths.
+"""
+
+import struct
+import threading
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from io import BytesIO
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+import pydicom
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import FileMetaDataset
+from pydicom.filereader import read_dataset
+
+from medray.dicom.codecs import DEFLATED, GE_PRIVATE, FrameFormat
+from medray.errors import Code, RejectError
+
+Kind = Literal["dicom", "dicom_no_preamble", "png", "jpeg", "zip", "other"]
+
+MAX_INFLATED_BYTES = 1 << 30  # of a deflated dataset, PS3.5 A.5
+MAX_INFLATED_HEADER_BYTES = 1 << 26  # when only the header is asked for
+
+_PREFIX = bytes(128) + b"DICM"  # PS3.10 7.1
+_UNDEFINED = 0xFFFFFFFF
+_LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())  # PS3.5 table 7.1-1
+_SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
+_PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
+
+_quiet_lock = threading.RLock()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Hold back pydicom's warnings, which may quote values of the header.
+
+    The list of warning filters is one per process, so one thread at a time may change it;
+    parsing holds the interpreter lock anyway. Decoding must stay outside.
+    """
+    with _quiet_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def sniff(head: bytes) -> Kind:
+    """Tell the kind of a file from its first bytes (132 or more; fewer is `other` or worse)."""
+    if head[128:132] == b"DICM":
+        return "dicom"
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png"
+    if head.startswith(b"\xff\xd8\xff"):
+        return "jpeg"
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return "zip"
+    return "dicom_no_preamble" if _first_element_plausible(head) else "other"
+
+
+def _first_element_plausible(head: bytes) -> bool:
+    """Whether a file without preamble opens with an element of group 0002 or 0008."""
+    if len(head) < 12:
+        return False
+    for order in "<>":
+        group, element, length = struct.unpack_from(f"{order}HHL", head)
+        if group not in (0x0002, 0x0008) or element > 0x1000:
+            continue
+        vr = head[4:6]
+        if vr in _SHORT_VRS:
+            return struct.unpack_from(f"{order}H", head, 6)[0] <= 1024
+        if vr in _LONG_VRS:
+            return head[6:8] == b"\0\0"
+        # Implicit VR is little endian only, and its first element is short.
+        if order == "<" and group == 0x0008 and length <= 256 and length % 2 == 0:
+            return True
+    return False
+
+
+def parse(data: bytes, *, stop_before_pixels: bool = False) -> pydicom.Dataset:
+    """Parse a whole file into a dataset; pixel data stays as bytes, encapsulated or native.
+
+    `stop_before_pixels` leaves the pixel data out (and does not check that it is whole).
+
+    Raises RejectError: EMPTY_FILE, NOT_DICOM, TRUNCATED, HEADER_INVALID, TOO_LARGE.
+    """
+    if not data:
+        raise RejectError(Code.EMPTY_FILE, "0 bytes")
+    kind = sniff(data[:512])
+    if kind not in ("dicom", "dicom_no_preamble"):
+        raise RejectError(Code.NOT_DICOM, "no DICM at byte 128 and no DICOM element at byte 0")
+    try:
+        with quiet():
+            return _parse(data, kind, stop_before_pixels)
+    except (RejectError, KeyboardInterrupt, SystemExit):
+        raise
+    except MemoryError:
+        raise RejectError(Code.TOO_LARGE, "the header asks for more memory than there is") from None
+    except (EOFError, OSError, struct.error):
+        raise RejectError(Code.TRUNCATED, "the file ends inside a data element") from None
+    except BaseException as fault:  # RecursionError; extension modules raise BaseException too
+        detail = f"the parser raised {type(fault).__name__}"
+        raise RejectError(Code.HEADER_INVALID, detail) from None
+
+
+def _parse(data: bytes, kind: Kind, stop_before_pixels: bool) -> pydicom.Dataset:
+    start = 132 if kind == "dicom" else 0
+    transfer_syntax_uid, meta_end = _file_meta(data, start)
+    plain = data
+    if transfer_syntax_uid == DEFLATED:
+        plain = _as_syntax(b"1.2.840.10008.1.2.1\0", _inflate(data[meta_end:], stop_before_pixels))
+    elif transfer_syntax_uid == GE_PRIVATE:  # implicit little endian but for the pixels
+        plain = _as_syntax(b"1.2.840.10008.1.2\0", data[meta_end:])
+    stream = BytesIO(plain)
+    dataset = pydicom.dcmread(stream, stop_before_pixels=True, force=True)
+    if plain is not data:
+        meta = read_dataset(BytesIO(data[start:meta_end]), False, True)
+        dataset.file_meta = FileMetaDataset(meta)
+    _check_elements(dataset, kind)
+    position = stream.tell()
+    if _tag_at(plain, position, dataset) in _PIXEL_TAGS:
+        if not stop_before_pixels:
+            _add_pixel_data(dataset, plain, position)
+    else:
+        _check_tail(dataset, plain)
+    return dataset
+
+
+def _file_meta(data: bytes, start: int) -> tuple[str, int]:
+    """Transfer Syntax UID ("" if absent) and the offset just past group 0002 (PS3.10 7.1)."""
+    uid, at = "", start
+    while at + 8 <= len(data) and data[at : at + 2] == b"\x02\x00":
+        vr = data[at + 4 : at + 6]
+        if vr in _LONG_VRS and at + 12 <= len(data):
+            head, length = 12, struct.unpack_from("<L", data, at + 8)[0]
+        elif vr in _SHORT_VRS:
+            head, length = 8, struct.unpack_from("<H", data, at + 6)[0]
+        else:
+            break
+        if data[at + 2 : at + 4] == b"\x10\x00":
+            uid = data[at + head : at + head + length].decode("ascii", "replace").strip("\0 ")
+        at += head + length
+    return uid, min(at, len(data))
+
+
+def _as_syntax(uid: bytes, dataset: bytes) -> bytes:
+    """Wrap `dataset` as a file of another transfer syntax, for the parser's eyes only."""
+    return _PREFIX + struct.pack("<HH2sH", 2, 0x10, b"UI", len(uid)) + uid + dataset
+
+
+def _inflate(body: bytes, header_only: bool) -> bytes:
+    """Inflate a deflated dataset within a limit (PS3.5 A.5); some writers add a zlib header."""
+    limit = MAX_INFLATED_HEADER_BYTES if header_only else MAX_INFLATED_BYTES
+    for wbits in (-zlib.MAX_WBITS, zlib.MAX_WBITS):
+        inflater = zlib.decompressobj(wbits)
+        try:
+            plain = inflater.decompress(body, limit + 1)
+        except zlib.error:
+            continue
+        if len(plain) > limit:
+            if header_only:
+                return plain
+            raise RejectError(Code.TOO_LARGE, f"inflates past {limit} bytes")
+        if not inflater.eof:
+            raise RejectError(Code.TRUNCATED, "the deflated dataset ends early")
+        return plain
+    raise RejectError(Code.HEADER_INVALID, "the deflated dataset is corrupt")
+
+
+def _check_elements(dataset: pydicom.Dataset, kind: Kind) -> None:
+    """Refuse a dataset with nothing in it or with a value shorter than its length says."""
+    if not len(dataset):
+        if kind == "dicom_no_preamble":
+            raise RejectError(Code.NOT_DICOM, "no data element could be read")
+        raise RejectError(Code.TRUNCATED, "nothing after the file meta information")
+    known = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "Modality", "Rows")
+    if kind == "dicom_no_preamble" and not any(keyword in dataset for keyword in known):
+        raise RejectError(Code.NOT_DICOM, "no preamble and no identifying attribute")
+    before = 0
+    for element in dataset.values():
+        if (
+            isinstance(element, RawDataElement)
+            and element.length != _UNDEFINED
+            and element.value is not None
+            and len(element.value) < element.length
+        ):
+            if element.tag < before:  # a length further up was wrong
+                raise RejectError(Code.HEADER_INVALID, "data elements out of order")
+            raise RejectError(Code.TRUNCATED, f"the file ends inside {element.tag}")
+        before = element.tag
+
+
+def _check_tail(dataset: pydicom.Dataset, data: bytes) -> None:
+    """Refuse a file whose last bytes are a part of a data element's header."""
+    last = list(dataset.values())[-1]
+    if not isinstance(last, RawDataElement) or last.length == _UNDEFINED:
+        return
+    rest = data[last.value_tell + last.length :]
+    if 0 < len(rest) < 8 and rest.strip(b"\0"):
+        raise RejectError(Code.TRUNCATED, "the file ends inside a data element's header")
+
+
+def _tag_at(data: bytes, at: int, dataset: pydicom.Dataset) -> int | None:
+    if at + 8 > len(data):
+        return None
+    order = ">" if dataset.original_encoding[1] is False else "<"
+    group, element = struct.unpack_from(f"{order}HH", data, at)
+    return group << 16 | element
+
+
+def _add_pixel_data(dataset: pydicom.Dataset, data: bytes, at: int) -> None:
+    """Add the pixel data element, walking its items by length (PS3.5 A.4).
+
+    A parser that searches for the delimiter stops early where a codestream contains its bytes.
+    """
+    implicit, little = dataset.original_encoding
+    order = ">" if little is False else "<"
+    group, element = struct.unpack_from(f"{order}HH", data, at)
+    vr = "OW" if implicit else data[at + 4 : at + 6].decode("ascii", "replace")
+    if implicit or vr.encode() not in _LONG_VRS | _SHORT_VRS:
+        vr, start = "OW", at + 8
+        length = struct.unpack_from(f"{order}L", data, at + 4)[0]
+    elif vr.encode() in _LONG_VRS:
+        start = at + 12
+        length = struct.unpack_from(f"{order}L", data, at + 8)[0]
+    else:
+        start = at + 8
+        length = struct.unpack_from(f"{order}H", data, at + 6)[0]
+    undefined = length == _UNDEFINED
+    end = start + length
+    if undefined:
+        end = start
+        for _, value_start, item_length in items(data, start):
+            end = value_start + item_length
+    if end > len(data):
+        detail = f"pixel data: {len(data) - start} bytes of {end - start}"
+        raise RejectError(Code.TRUNCATED, detail)
+    vr = vr if vr in ("OB", "OW", "OF", "OD") else "OW"
+    dataset[group << 16 | element] = DataElement(
+        group << 16 | element, vr, data[start:end], is_undefined_length=undefined
+    )
+
+
+# ---------------------------------------------------------------- frames
+
+
+def items(data: bytes, start: int = 0) -> Iterator[tuple[int, int, int]]:
+    """Walk encapsulated items up to the sequence delimiter (PS3.5 A.4).
+
+    Yields (offset of the item's tag, offset of its value, length of its value). A missing
+    delimiter after a whole item is forgiven. Raises RejectError(TRUNCATED or HEADER_INVALID).
+    """
+    at = start
+    while at + 8 <= len(data):
+        tag, length = data[at : at + 4], struct.unpack_from("<L", data, at + 4)[0]
+        if tag == b"\xfe\xff\xdd\xe0":
+            return
+        if tag != b"\xfe\xff\x00\xe0":
+            if at > start and not data[at:].strip(b"\0"):
+                return  # zeros after the last item
+            raise RejectError(Code.HEADER_INVALID, "pixel data is not made of items")
+        if length == 0xFFFFFFFF or at + 8 + length > len(data):
+            raise RejectError(Code.TRUNCATED, "the file ends inside a fragment of pixel data")
+        yield at, at + 8, length
+        at += 8 + length
+    if data[at:].strip(b"\0"):
+        raise RejectError(Code.TRUNCATED, "the file ends inside the header of a fragment")
+
+
+def split_encapsulated(
+    data: bytes, frames: int, offsets: Sequence[int] = (), lengths: Sequence[int] = ()
+) -> list[bytes]:
+    """Fragments → frames (PS3.5 A.4), by the extended or basic offset table or by markers.
+
+    `offsets` and `lengths` are the extended offset table (PS3.3 C.7.6.3.1.8), if any.
+    Raises RejectError: FRAME_MISMATCH, TRUNCATED, HEADER_INVALID, NO_PIXEL_DATA.
+    """
+    parts = list(items(data))
+    if len(parts) < 2:
+        raise RejectError(Code.NO_PIXEL_DATA, "encapsulated pixel data without a fragment")
+    (_, table_at, table_length), *parts = parts
+    base = parts[0][0]
+    starts = [at - base for at, _, _ in parts]
+    fragments = [data[at : at + length] for _, at, length in parts]
+    if len(offsets) == frames and set(offsets) <= set(starts):
+        joined = _group(fragments, starts, offsets)
+        if len(lengths) == frames:
+            joined = [part[:length] for part, length in zip(joined, lengths, strict=True)]
+        return joined
+    table = list(struct.unpack_from(f"<{table_length // 4}L", data, table_at))
+    usable = table[:1] == [0] and table == sorted(set(table)) and set(table) <= set(starts)
+    if usable and len(table) == frames:
+        return _group(fragments, starts, table)
+    opens = [at for at, part in zip(starts, fragments, strict=True) if _opens_codestream(part)]
+    if frames == 1 and len(opens) <= 1 and (len(table) <= 1 or not usable):
+        return [b"".join(fragments)]
+    if len(fragments) == frames:
+        return fragments
+    if len(opens) == frames and opens[0] == 0:
+        return _group(fragments, starts, opens)
+    found = len(table) if usable else len(opens) or len(fragments)
+    raise RejectError(Code.FRAME_MISMATCH, f"{frames} frames announced, {found} found")
+
+
+def _opens_codestream(fragment: bytes) -> bool:
+    return fragment.startswith((b"\xff\xd8\xff", b"\xff\x4f\xff\x51", b"\xff\x0a"))
+
+
+def _group(fragments: list[bytes], starts: list[int], offsets: Sequence[int]) -> list[bytes]:
+    """Join the fragments from each offset up to the next one."""
+    edges = [*offsets, starts[-1] + 1]
+    return [
+        b"".join(part for at, part in zip(starts, fragments, strict=True) if low <= at < high)
+        for low, high in pairwise(edges)
+    ]
+
+
+def split_native(data: bytes, frames: int, fmt: FrameFormat) -> list[bytes]:
+    """Native pixel data → frames (PS3.5 8.1.1); frames of single bits are not byte aligned.
+
+    Raises RejectError: TRUNCATED, FRAME_MISMATCH, SIZE_MISMATCH.
+    """
+    need = (fmt.frame_bits * frames + 7) // 8
+    each = (fmt.frame_bits + 7) // 8
+    if len(data) < need:
+        whole = fmt.frame_bits % 8 == 0 and len(data) // each
+        if whole and len(data) - whole * each <= 1:
+            detail = f"{frames} frames announced, {whole} found"
+            raise RejectError(Code.FRAME_MISMATCH, detail)
+        raise RejectError(Code.TRUNCATED, f"pixel data: {len(data)} bytes of {need}")
+    excess = data[need:]
+    if len(excess) > 1 and (len(excess) >= each or excess.strip(excess[:1])):
+        if len(excess) // each * each in (len(excess), len(excess) - 1):
+            detail = f"{frames} frames announced, {len(data) // each} found"
+            raise RejectError(Code.FRAME_MISMATCH, detail)
+        detail = f"pixel data: {len(data)} bytes, {need} expected"
+        raise RejectError(Code.SIZE_MISMATCH, detail)
+    if fmt.frame_bits % 8 == 0:
+        return [data[i * each : (i + 1) * each] for i in range(frames)]
+    bits = np.unpackbits(np.frombuffer(data, np.uint8, need), bitorder="little")
+    return [
+        np.packbits(
+            bits[i * fmt.frame_bits : (i + 1) * fmt.frame_bits], bitorder="little"
+        ).tobytes()
+        for i in range(frames)
+    ]

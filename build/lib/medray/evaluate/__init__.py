@@ -1,0 +1,11 @@
+"""How good a package is on the split nobody has looked at: numbers, pictures, report.
+
+    cohort      who is in which split; refuses a subject that stands in two
+    groups      columns of the dataset as groups of patients; what is suppressed and rounded
+    results     one yes/no target: discrimination, calibration, operating point
+    multiclass  one target of several classes
+    mistakes    the items the model was most confidently wrong about
+    run         the verb: reads a package and a dataset, writes report/
+
+Everything but `run` is pure functions of arrays.
+"""

@@ -1,0 +1,122 @@
+"""Who was learned from, tuned on and held out; refuses a cohort that cannot be evaluated.
+
+Pure functions of the dataset's labels. Shapes: N items.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medray.errors import DataError, LeakError
+from medray.report.document import Cohort, Labelled, SplitRow
+from medray.spec.models import SPLITS
+from medray.workload import Target
+
+Array = NDArray[Any]
+
+
+def check_subjects(subject_ids: Sequence[str], splits: Sequence[str | None]) -> None:
+    """Raise LeakError when a subject (N,) stands in more than one split (N,).
+
+    Items without a split are in none.
+    """
+    seen: dict[str, set[str]] = {}
+    for subject, split in zip(subject_ids, splits, strict=True):
+        if split is not None:
+            seen.setdefault(subject, set()).add(split)
+    leaked = [names for names in seen.values() if len(names) > 1]
+    if leaked:
+        pairs = sorted({" and ".join(sorted(names)) for names in leaked})
+        raise LeakError(
+            f"{len(leaked)} subject(s) stand in more than one split ({'; '.join(pairs)}), "
+            "so the held-out results would be too good",
+            remedy="split by subject: leave `split.column` out, or correct that column so that "
+            "all items of a patient have one split, and run ingest and train again",
+        )
+
+
+def check_held_out(targets: Sequence[Target], truth: Mapping[str, Array]) -> None:
+    """Raise DataError unless some target has two outcomes among the held-out items.
+
+    `truth[target]` (N,): the observed value, missing as NaN or -1.
+    """
+    if all(len(truth[target.name]) == 0 for target in targets):
+        raise DataError(
+            "the held_out split is empty: there is nothing to evaluate on",
+            remedy="give `split.fractions.held_out` a share above 0, or mark rows as held_out in "
+            "the column named by `split.column`, and run ingest again",
+        )
+    if all(outcomes(truth[target.name]).size < 2 for target in targets):
+        names = ", ".join(target.name for target in targets)
+        raise DataError(
+            f"no target ({names}) has two different outcomes in held_out, so no result is defined",
+            remedy="hold out more patients (`split.fractions.held_out`), and check that the label "
+            "column has values for them",
+        )
+
+
+def known(truth: Array) -> NDArray[np.bool_]:
+    """Which values (N,) of a truth array are present: neither NaN nor -1."""
+    values = np.asarray(truth, dtype=np.float64)
+    return np.isfinite(values) & (values >= 0)
+
+
+def outcomes(truth: Array) -> Array:
+    """Distinct values that are present in a truth array (N,)."""
+    values = np.asarray(truth, dtype=np.float64)
+    return np.unique(values[known(values)])
+
+
+def item_unit(items: int, patients: int) -> Literal["patients", "images"]:
+    """Word for one item to the reader: a patient where each has one item, else an image."""
+    return "patients" if items == patients else "images"
+
+
+def cohort_of(
+    targets: Sequence[Target],
+    truth: Mapping[str, Array],
+    splits: Array,
+    subject_ids: Array,
+    study_ids: Array,
+) -> Cohort:
+    """Patients, studies, items and outcomes by split; every array is (N,) over all items."""
+    rows = [
+        _split_row(split, targets, truth, splits == split, subject_ids, study_ids)
+        for split in SPLITS
+    ]
+    held_out = next(row for row in rows if row.split == "held_out")
+    return Cohort(unit=item_unit(held_out.items, held_out.patients), rows=tuple(rows))
+
+
+def _split_row(
+    split: str,
+    targets: Sequence[Target],
+    truth: Mapping[str, Array],
+    member_N: NDArray[np.bool_],
+    subject_ids: Array,
+    study_ids: Array,
+) -> SplitRow:
+    return SplitRow(
+        split=split,
+        patients=len(set(subject_ids[member_N].tolist())),
+        studies=len(set(study_ids[member_N].tolist())),
+        items=int(member_N.sum()),
+        labels=tuple(
+            _labelled(target, truth[target.name][member_N], subject_ids[member_N])
+            for target in targets
+        ),
+    )
+
+
+def _labelled(target: Target, truth: Array, subject_ids: Array) -> Labelled:
+    names = target.classes if target.kind == "multiclass" else ("negative", "positive")
+    return Labelled(
+        target=target.name,
+        labelled=int(known(truth).sum()),
+        items={name: int((truth == code).sum()) for code, name in enumerate(names)},
+        patients={
+            name: len(set(subject_ids[truth == code].tolist())) for code, name in enumerate(names)
+        },
+    )

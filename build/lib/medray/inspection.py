@@ -1,0 +1,231 @@
+"""What a path is, and what it holds: the `inspect` verb.
+
+Reads metadata and counts only; never pixels, never a patient's value.
+"""
+
+import json
+import zipfile
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from medray import storage
+from medray.errors import UsageError
+
+_SAMPLE = 2000  # headers parsed of an archive; the rest is counted by kind only
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """A path, what kind of thing it is, its facts, and the things inside it."""
+
+    path: str
+    kind: str
+    facts: dict[str, Any]
+    parts: list["Inspection"] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON data."""
+        return {
+            "path": self.path,
+            "kind": self.kind,
+            "facts": self.facts,
+            "parts": [part.to_dict() for part in self.parts],
+        }
+
+
+def inspect(path: str) -> Inspection:
+    """Say what stands at a path. Raises UsageError when nothing does."""
+    if not storage.exists(path):
+        raise UsageError(f"nothing stands at {path}", remedy="check the path; s3:// works too")
+    for file, look in _MARKERS.items():
+        if storage.exists(storage.join(path, file)):
+            return look(path)
+    if storage.table_exists(path):
+        return _table(path)
+    parts = [name for name in _RUN_PARTS if storage.exists(storage.join(path, name))]
+    if parts:
+        return _run(path, parts)
+    return _archive(path)
+
+
+def _run(path: str, names: list[str]) -> Inspection:
+    parts: list[Inspection] = []
+    for name in names:
+        uri = storage.join(path, name)
+        if name == "report":
+            parts.append(_report(uri))
+        elif name == "training":
+            parts.append(_training(uri))
+        elif name in ("inventory", "predictions") and not storage.table_exists(uri):
+            continue
+        else:
+            parts.append(inspect(uri))
+    unfinished = storage.list_files(storage.join(path, ".staging"))
+    return Inspection(path, "run", {"files_of_interrupted_work": len(unfinished)}, parts)
+
+
+def _dataset(path: str) -> Inspection:
+    from medray.dataset import open_dataset
+
+    dataset = open_dataset(path)
+    facts = {
+        "name": dataset.meta.name,
+        "splits": dataset.counts(),
+        "pixels": dataset.meta.pixels.model_dump(mode="json"),
+        "columns": list(dataset.labels().column_names),
+        "fingerprint": dataset.fingerprint(),
+    }
+    images = _table(storage.join(path, "images"))
+    return Inspection(path, "dataset", facts, [images])
+
+
+def _package(path: str) -> Inspection:
+    from medray.manifest import MANIFEST, read_manifest, verify_folder
+
+    manifest = read_manifest(storage.read_bytes(storage.join(path, MANIFEST)), path)
+    if storage.is_local(path):
+        verify_folder(Path(storage.absolute(path)), manifest, path)
+    facts = {
+        "reference": f"{manifest.name}@{manifest.version}#{manifest.digest[:12]}",
+        "workload": manifest.workload,
+        "created": manifest.created,
+        "evaluated": bool(manifest.evaluation),
+        "lineage": manifest.lineage,
+        "provenance": manifest.provenance,
+        "files": len(manifest.files) + len(manifest.evaluation),
+        "verified": storage.is_local(path),  # every file against its sha256
+    }
+    return Inspection(path, "package", facts)
+
+
+def _report(path: str) -> Inspection:
+    return Inspection(path, "report", {"page": storage.join(path, "report.html")})
+
+
+def _training(path: str) -> Inspection:
+    uri = storage.join(path, "history.jsonl")
+    lines = storage.read_bytes(uri).decode().splitlines() if storage.exists(uri) else []
+    last = json.loads(lines[-1]) if lines else {}
+    return Inspection(path, "training", {"epochs": len(lines), "last": last})
+
+
+def _table(path: str) -> Inspection:
+    table = storage.open_table(path)
+    names = set(storage.table_schema(path).names)
+    facts: dict[str, Any] = {
+        "version": table.version(),
+        "changed": _changed(table.history(1)),
+        "files": len(storage.table_files(path)),
+    }
+    if {"target", "score", "package"} <= names:
+        return Inspection(path, "predictions", facts | _predictions(path))
+    if {"path", "sop_instance_uid"} <= names:
+        return Inspection(path, "inventory", facts | _inventory(path))
+    kind = "images" if "pixels" in names else "table"
+    first = storage.read_table(path, [next(iter(storage.table_schema(path).names))])
+    return Inspection(path, kind, facts | {"rows": first.num_rows})
+
+
+def _changed(history: list[dict[str, Any]]) -> str | None:
+    stamp = history[0].get("timestamp") if history else None
+    if not isinstance(stamp, int):
+        return None
+    return datetime.fromtimestamp(stamp / 1000, UTC).isoformat(timespec="seconds")
+
+
+def _predictions(path: str) -> dict[str, Any]:
+    rows = storage.read_table(path, ["item_id", "study_id", "target", "status", "package", "run"])
+    return {
+        "rows": rows.num_rows,
+        "items": _distinct(rows, "item_id"),
+        "studies": _distinct(rows, "study_id"),
+        "status": _counts(rows, "status"),
+        "targets": _counts(rows, "target"),
+        "packages": _counts(rows, "package"),
+        "runs": _distinct(rows, "run"),
+    }
+
+
+def _inventory(path: str) -> dict[str, Any]:
+    names = ["status", "reason", "kind", "modality", "transfer_syntax_uid", "study_instance_uid"]
+    rows = storage.read_table(path, names)
+    facts: dict[str, Any] = {"files_seen": rows.num_rows}
+    facts |= {name: _counts(rows, name) for name in names[:-1]}
+    return facts | {"studies": _distinct(rows, "study_instance_uid")}
+
+
+def _counts(rows: pa.Table, column: str) -> dict[str, int]:
+    found = Counter(v for v in rows[column].to_pylist() if v is not None)
+    return dict(found.most_common())
+
+
+def _distinct(rows: pa.Table, column: str) -> int:
+    return len(rows[column].drop_null().unique())
+
+
+def _archive(path: str) -> Inspection:
+    """Count kinds of files; parse the first headers."""
+    from medray.dicom.files import parse, sniff
+    from medray.dicom.instance import instance_of
+    from medray.errors import RejectError
+
+    kinds: Counter[str] = Counter()
+    modalities: Counter[str] = Counter()
+    syntaxes: Counter[str] = Counter()
+    patients: set[str | None] = set()
+    studies: set[str | None] = set()
+    unreadable = 0
+    files = storage.list_files(path) or [path]
+    for uri in files:
+        data = storage.read_bytes(uri)
+        kind = sniff(data[:256])
+        kinds[kind] += 1
+        if kind == "zip":
+            kinds["files inside ZIPs"] += _members(uri)
+        if not kind.startswith("dicom") or sum(modalities.values()) >= _SAMPLE:
+            continue
+        try:
+            instance = instance_of(parse(data, stop_before_pixels=True))
+        except RejectError:
+            unreadable += 1
+            continue
+        modalities[instance.modality or "none"] += 1
+        syntaxes[instance.transfer_syntax_uid or "none"] += 1
+        patients.add(instance.patient_id)
+        studies.add(instance.study_instance_uid)
+    facts = {
+        "files": len(files),
+        "kinds": dict(kinds.most_common()),
+        "headers_parsed": sum(modalities.values()),
+        "headers_unreadable": unreadable,
+        "modality": dict(modalities.most_common()),
+        "transfer_syntax_uid": dict(syntaxes.most_common()),
+        "patients": len(patients - {None}),
+        "studies": len(studies - {None}),
+    }
+    return Inspection(path, "archive", facts)
+
+
+def _members(uri: str) -> int:
+    if not storage.is_local(uri):
+        return 0
+    try:
+        with zipfile.ZipFile(storage.absolute(uri)) as archive:
+            return sum(not info.is_dir() for info in archive.infolist())
+    except zipfile.BadZipFile:
+        return 0
+
+
+_RUN_PARTS = ("inventory", "dataset", "training", "package", "report", "predictions")
+_MARKERS: dict[str, Callable[[str], Inspection]] = {
+    "dataset.json": _dataset,
+    "package.json": _package,
+    "report.html": _report,
+    "history.jsonl": _training,
+}

@@ -1,0 +1,293 @@
+"""What a report holds: the models behind report.json, which the HTML page and the card render.
+
+Owns the shape of the document; computes nothing. An undefined number is null here, never NaN or 0,
+and the reason stands beside it in `undefined` or `note`.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field
+
+from medray.metrics import Interval
+from medray.spec.base import Section
+
+FORMAT: Final = "medray-report/1"
+RESEARCH_USE = (
+    "Research use only. This is not a medical device: do not use these results to diagnose or "
+    "treat patients."
+)
+
+
+class Estimate(Section):
+    """A number with its confidence interval; all three null where it is undefined."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    level: float = 0.95
+    method: str = ""
+
+    @classmethod
+    def of(cls, interval: Interval) -> "Estimate":
+        """Take over an interval, with NaN as null."""
+        return cls(
+            value=number(interval.value),
+            low=number(interval.low),
+            high=number(interval.high),
+            level=interval.level,
+            method=interval.method,
+        )
+
+
+def number(value: float) -> float | None:
+    """`value` as JSON can hold it: null for NaN and infinities."""
+    return float(value) if math.isfinite(value) else None
+
+
+class Curve(Section):
+    """Points of a curve, thinned for drawing; x and y have the same length."""
+
+    x: tuple[float, ...] = ()
+    y: tuple[float, ...] = ()
+
+
+class ReliabilityBin(Section):
+    """One filled bin: items, mean predicted probability, observed share with Wilson bounds."""
+
+    items: int
+    predicted: float
+    observed: float
+    low: float
+    high: float
+
+
+class Reliability(Section):
+    """How honest probabilities are: ECE and Brier score (0 is best), slope (1 is best)."""
+
+    ece: float | None
+    brier: float | None
+    slope: float | None
+    in_the_large: float | None
+    bins: tuple[ReliabilityBin, ...]
+
+
+class CalibrationResult(Section):
+    """Before and after dividing the logits by `temperature`, which was fitted on `tuning`."""
+
+    temperature: float
+    note: str = ""
+    before: Reliability
+    after: Reliability
+
+
+class AtPrevalence(Section):
+    """Predictive values where the share of patients with the finding is `prevalence`."""
+
+    prevalence: float
+    ppv: Estimate
+    npv: Estimate
+
+
+class OperatingResult(Section):
+    """What holds at the threshold, which was chosen on `tuning` and is applied to `held_out`."""
+
+    threshold: float
+    rule: str
+    true_positives: int
+    false_positives: int
+    true_negatives: int
+    false_negatives: int
+    sensitivity: Estimate
+    specificity: Estimate
+    accuracy: Estimate
+    here: AtPrevalence
+    elsewhere: AtPrevalence | None = None
+
+
+class Subgroup(Section):
+    """One group of patients. A suppressed group has its name and nothing else."""
+
+    group: str
+    suppressed: bool = False
+    patients: int | None = None
+    items: int | None = None
+    positives: int | None = None
+    mean_predicted: float | None = None
+    measures: dict[str, Estimate] = Field(default={})
+
+
+class SubgroupTable(Section):
+    """The groups of one column. `rounded`: counts are to the nearest 5 (see `note`)."""
+
+    attribute: str
+    rounded: bool = False
+    note: str = ""
+    rows: tuple[Subgroup, ...] = ()
+
+
+class Mistake(Section):
+    """One item the model was confidently wrong about. `picture` names its image in the page."""
+
+    item_id: str
+    kind: Literal["missed", "false alarm", "confused"]
+    truth: str
+    predicted: str
+    score: float
+    picture: str | None = None
+
+
+class Labelled(Section):
+    """How many items of a split have a label of a target, and how many of each outcome.
+
+    `patients` counts, by outcome, the patients with at least one such item.
+    """
+
+    target: str
+    labelled: int
+    items: dict[str, int]
+    patients: dict[str, int]
+
+
+class SplitRow(Section):
+    """One split of the cohort."""
+
+    split: str
+    patients: int
+    studies: int
+    items: int
+    labels: tuple[Labelled, ...]
+
+
+class Cohort(Section):
+    """Who was learned from, tuned on and held out. `unit`: what one item is to the reader."""
+
+    unit: Literal["patients", "images"]
+    rows: tuple[SplitRow, ...]
+
+
+class BinaryResult(Section):
+    """Everything about one yes/no target. `undefined` says why numbers are absent."""
+
+    kind: Literal["binary"] = "binary"
+    name: str
+    undefined: str = ""
+    items: int
+    patients: int
+    positives: int
+    not_scored: int = 0
+    auroc: Estimate | None = None
+    auroc_delong: Estimate | None = None
+    auprc: Estimate | None = None
+    tuning_auroc: Estimate | None = None
+    roc: Curve = Curve()
+    pr: Curve = Curve()
+    calibration: CalibrationResult | None = None
+    operating: OperatingResult | None = None
+    subgroups: tuple[SubgroupTable, ...] = ()
+    mistakes: tuple[Mistake, ...] = ()
+
+
+class ClassRow(Section):
+    """One class against all others, decided by the most probable class."""
+
+    name: str
+    items: int
+    recall: Estimate
+    precision: Estimate
+    auroc: Estimate
+
+
+class MulticlassResult(Section):
+    """Everything about one target of several exclusive classes.
+
+    `confusion[i][j]`: items of class i called class j. `calibration` is that of the top class.
+    """
+
+    kind: Literal["multiclass"] = "multiclass"
+    name: str
+    undefined: str = ""
+    classes: tuple[str, ...]
+    items: int
+    patients: int
+    not_scored: int = 0
+    accuracy: Estimate | None = None
+    balanced_accuracy: Estimate | None = None
+    macro_auroc: Estimate | None = None
+    tuning_accuracy: Estimate | None = None
+    per_class: tuple[ClassRow, ...] = ()
+    confusion: tuple[tuple[int, ...], ...] = ()
+    calibration: CalibrationResult | None = None
+    subgroups: tuple[SubgroupTable, ...] = ()
+    mistakes: tuple[Mistake, ...] = ()
+
+
+TargetResult = Annotated[BinaryResult | MulticlassResult, Field(discriminator="kind")]
+
+
+class History(Section):
+    """Learning curves: `series[name][i]` belongs to `epochs[i]`, null where not measured."""
+
+    epochs: tuple[float, ...]
+    series: dict[str, tuple[float | None, ...]]
+
+
+class Opening(Section):
+    """One time that `held_out` was looked at, and by which package."""
+
+    time: str
+    package: str
+
+
+class Provenance(Section):
+    """Where every number comes from."""
+
+    created: str
+    package: str
+    package_digest: str
+    data_fingerprint: str
+    spec_sha256: str
+    software: dict[str, Any]
+    lineage: dict[str, Any]
+
+
+class Report(Section):
+    """One evaluation of one package on `held_out`."""
+
+    format: Literal["medray-report/1"] = FORMAT
+    name: str
+    version: str
+    workload: str
+    dataset: str
+    research_use: str = RESEARCH_USE
+    notes: tuple[str, ...] = ()
+    min_patients: int
+    replicates: int
+    cohort: Cohort
+    targets: tuple[TargetResult, ...]
+    history: History | None = None
+    openings: tuple[Opening, ...] = ()
+    provenance: Provenance
+    spec: dict[str, Any]
+
+
+def thinned(x: Sequence[float], y: Sequence[float], most: int = 400) -> Curve:
+    """Curve (N,) with corners only and at most about `most` points; both ends are kept."""
+    pairs = [(float(a), float(b)) for a, b in zip(x, y, strict=True)]
+    corners = [
+        pair
+        for i, pair in enumerate(pairs)
+        if i in (0, len(pairs) - 1) or not _straight(pairs[i - 1], pair, pairs[i + 1])
+    ]
+    if len(corners) > most:
+        step = (len(corners) - 1) / (most - 1)
+        corners = [corners[round(i * step)] for i in range(most)]
+    return Curve(x=tuple(a for a, _ in corners), y=tuple(b for _, b in corners))
+
+
+def _straight(
+    before: tuple[float, float], at: tuple[float, float], after: tuple[float, float]
+) -> bool:
+    """Whether `at` lies on a horizontal or vertical run between its neighbours."""
+    return before[0] == at[0] == after[0] or before[1] == at[1] == after[1]

@@ -1,0 +1,159 @@
+"""Numbers and results as people read them: the page and the card say the same.
+
+Owns rounding and wording. A missing number is an en dash, never 0 or "nan".
+"""
+
+from dataclasses import dataclass
+
+from medray.report.document import (
+    BinaryResult,
+    Estimate,
+    MulticlassResult,
+    OperatingResult,
+    Report,
+)
+
+MISSING = "–"
+
+
+def decimal(value: float | None, digits: int = 3) -> str:
+    """0.912; the digits stay, so that columns align."""
+    return MISSING if value is None else f"{value:.{digits}f}"
+
+
+def percent(value: float | None) -> str:
+    """87.5 %: one decimal always, so that columns align."""
+    return MISSING if value is None else f"{100 * value:.1f} %"
+
+
+def with_bounds(estimate: Estimate | None, *, as_percent: bool = False) -> str:
+    """Value and bounds in one string: "0.912 (0.871–0.949)" or "87.5 % (81.0–92.1)"."""
+    if estimate is None or estimate.value is None:
+        return MISSING
+    head = percent(estimate.value) if as_percent else decimal(estimate.value)
+    bounds = bounds_text(estimate, as_percent=as_percent)
+    return f"{head} ({bounds})" if bounds else head
+
+
+def bounds_text(estimate: Estimate | None, *, as_percent: bool = False) -> str:
+    """Give the bounds alone, "0.871–0.949"; empty where there are none."""
+    if estimate is None or estimate.low is None or estimate.high is None:
+        return ""
+    if as_percent:
+        return f"{100 * estimate.low:.1f}–{100 * estimate.high:.1f}"
+    return f"{decimal(estimate.low)}–{decimal(estimate.high)}"
+
+
+def of_100(value: float | None) -> str:
+    """Share as a whole number of 100, saying "fewer than 1" rather than a wrong 0."""
+    if value is None:
+        return MISSING
+    if 0 < value < 0.005:
+        return "fewer than 1"
+    return "more than 99" if 0.995 <= value < 1 else str(round(100 * value))
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One sentence of the summary: "Of 100 {whom}, {many} {what}", with the bounds of `many`."""
+
+    whom: str
+    many: str
+    what: str
+    bounds: str
+    share: float | None
+    good: bool
+
+
+def statements(operating: OperatingResult, unit: str) -> list[Statement]:
+    """Say what the operating point means for 100 patients (or images) with and without."""
+    sensitivity, specificity = operating.sensitivity, operating.specificity
+    alarms = _complement(specificity)
+    return [
+        Statement(
+            f"{unit} with the finding",
+            of_100(sensitivity.value),
+            "are flagged",
+            _bounds_of_100(sensitivity),
+            sensitivity.value,
+            good=True,
+        ),
+        Statement(
+            f"{unit} without it",
+            of_100(alarms.value),
+            "are flagged by mistake",
+            _bounds_of_100(alarms),
+            alarms.value,
+            good=False,
+        ),
+    ]
+
+
+def flags_sentence(operating: OperatingResult) -> list[str]:
+    """How often a flag is right, at the set's prevalence and at the one asked for."""
+    sentences: list[str] = []
+    for at in (operating.here, operating.elsewhere):
+        if at is None or at.ppv.value is None:
+            continue
+        place = (
+            "As in this set, with" if at is operating.here else "Where the model will work, with"
+        )
+        sentences.append(
+            f"{place} {of_100(at.prevalence)} of 100 having the finding, "
+            f"{of_100(at.ppv.value)} of 100 flags are right."
+        )
+    return sentences
+
+
+def headline(result: BinaryResult | MulticlassResult) -> tuple[str, Estimate | None]:
+    """Name and value of the one number that stands for a target."""
+    if isinstance(result, BinaryResult):
+        return "AUROC", result.auroc
+    return "Accuracy", result.accuracy
+
+
+def meaning(result: BinaryResult | MulticlassResult, unit: str) -> str:
+    """Say the headline number in words."""
+    _, estimate = headline(result)
+    if estimate is None or estimate.value is None:
+        return result.undefined
+    if isinstance(result, BinaryResult):
+        return (
+            f"Given one of the {unit} with the finding and one without, the model scores the one "
+            f"with the finding higher {of_100(estimate.value)} times of 100. "
+            "Guessing does so 50 times."
+        )
+    share = 1 / len(result.classes)
+    return (
+        f"Of 100 {unit}, {of_100(estimate.value)} get the right one of {len(result.classes)} "
+        f"classes. Guessing evenly gets {of_100(share)}."
+    )
+
+
+def one_line(report: Report) -> list[str]:
+    """Give one line per target, for logs, terminals and the card."""
+    lines: list[str] = []
+    for result in report.targets:
+        name, estimate = headline(result)
+        text = result.undefined or f"{name} {with_bounds(estimate)}"
+        lines.append(f"{result.name}: {text}")
+    return lines
+
+
+def _complement(estimate: Estimate) -> Estimate:
+    def flip(value: float | None) -> float | None:
+        return None if value is None else 1 - value
+
+    return estimate.model_copy(
+        update={
+            "value": flip(estimate.value),
+            "low": flip(estimate.high),
+            "high": flip(estimate.low),
+        }
+    )
+
+
+def _bounds_of_100(estimate: Estimate) -> str:
+    if estimate.low is None or estimate.high is None:
+        return ""
+    return f"{100 * estimate.low:.0f} to {100 * estimate.high:.0f}"

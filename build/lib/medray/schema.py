@@ -1,0 +1,74 @@
+"""The columns of every table medray writes. The schemas are the contract between verbs.
+
+`files` (the inventory) is the one table that holds raw identifiers and paths; it lies beside
+the dataset, not in it. Everything else carries pseudonyms only.
+"""
+
+import pyarrow as pa
+
+# One row per file (or ZIP member) seen. status: ok | ignored | rejected.
+FILES = pa.schema(
+    [
+        pa.field("file_id", pa.string(), nullable=False),  # sha256(path)[:32]: joins tables
+        pa.field("path", pa.string(), nullable=False),  # ZIP members: archive.zip!member
+        pa.field("size", pa.int64(), nullable=False),
+        pa.field("mtime_ns", pa.int64(), nullable=False),
+        pa.field("kind", pa.string()),  # dicom | png | jpeg | other
+        pa.field("sha256", pa.string()),
+        pa.field("sop_instance_uid", pa.string()),
+        pa.field("series_instance_uid", pa.string()),
+        pa.field("study_instance_uid", pa.string()),
+        pa.field("accession_number", pa.string()),
+        pa.field("patient_id", pa.string()),
+        pa.field("issuer_of_patient_id", pa.string()),
+        pa.field("sop_class_uid", pa.string()),
+        pa.field("transfer_syntax_uid", pa.string()),
+        pa.field("modality", pa.string()),
+        pa.field("photometric_interpretation", pa.string()),
+        pa.field("rows", pa.int32()),
+        pa.field("columns", pa.int32()),
+        pa.field("frames", pa.int32()),
+        pa.field("class_folder", pa.string()),  # name of the folder a PNG/JPEG lies in
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("reason", pa.string()),
+        pa.field("detail", pa.string()),
+        pa.field("items", pa.int32(), nullable=False),  # rows of `images` made from it
+        pa.field("run", pa.string(), nullable=False),
+    ]
+)
+
+# One row per item to learn from or score. Columns asked for by the spec follow as strings.
+IMAGES = pa.schema(
+    [
+        pa.field("item_id", pa.string(), nullable=False),  # pseudonym of SOP instance, "#frame"
+        pa.field("subject_id", pa.string(), nullable=False),  # pseudonym of the patient
+        pa.field("study_id", pa.string(), nullable=False),  # pseudonym of the study
+        pa.field("file_id", pa.string(), nullable=False),
+        pa.field("frame", pa.int32(), nullable=False),
+        pa.field("pixels", pa.binary(), nullable=False),  # C order
+        pa.field("shape", pa.list_(pa.int32()), nullable=False),
+        pa.field("dtype", pa.string(), nullable=False),  # numpy name, little endian
+        pa.field("pixels_sha256", pa.string(), nullable=False),  # of the bytes before resizing
+        pa.field("spacing_mm", pa.list_(pa.float64())),  # row, column distance as stored
+    ]
+)
+
+# One row per item and target (multi-class: per class). Long form.
+PREDICTIONS = pa.schema(
+    [
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("subject_id", pa.string()),
+        pa.field("study_id", pa.string()),
+        pa.field("file_id", pa.string(), nullable=False),
+        pa.field("frame", pa.int32()),
+        pa.field("prediction_time", pa.timestamp("us", tz="UTC")),
+        pa.field("target", pa.string()),  # null for a rejected file
+        pa.field("score", pa.float64()),  # calibrated probability
+        pa.field("decision", pa.bool_()),
+        pa.field("text_value", pa.string()),
+        pa.field("status", pa.string(), nullable=False),  # ok | rejected
+        pa.field("reason", pa.string()),
+        pa.field("package", pa.string(), nullable=False),  # name@version#sha256
+        pa.field("run", pa.string(), nullable=False),
+    ]
+)

@@ -1,0 +1,116 @@
+"""What a prediction task is. A workload is a value: adding one touches no other module.
+
+Shapes: B items of a batch. Missing labels are NaN (binary) or -1 (multi-class).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
+
+import numpy as np
+import pyarrow as pa
+from pydantic import BaseModel
+from torch import Generator, Tensor, nn
+
+Columns = Mapping[str, np.ndarray[Any, Any]]
+"""Column name → (B, ...) array: a Ray Data, dataset or request batch."""
+Batch = Mapping[str, Tensor]
+"""What modules eat, on their device."""
+Modules = Mapping[str, nn.Module]
+
+P = TypeVar("P", bound=BaseModel)
+F = TypeVar("F", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """One optimizer update. A classifier has one; a GAN has two, run in order.
+
+    `loss(modules, batch, rng)` → scalar. Only the modules in `trains` are updated.
+    """
+
+    name: str
+    trains: tuple[str, ...]
+    loss: Callable[[Modules, Batch, Generator], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One thing predicted. binary: logits (B,); multiclass: logits (B, len(classes))."""
+
+    name: str
+    kind: Literal["binary", "multiclass"]
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Monitor:
+    """The tuning metric that picks the best epoch."""
+
+    name: str
+    best: Literal["max", "min"]
+
+
+class Workload(Protocol[P, F]):
+    """A prediction task. Holds no state: state is params, fitted and modules."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    params_model: type[P]
+    fitted_model: type[F]
+
+    def targets(self, params: P) -> tuple[Target, ...]:
+        """What the task predicts."""
+        ...
+
+    def label_columns(self, params: P) -> tuple[str, ...]:
+        """Columns of the dataset's labels that training reads."""
+        ...
+
+    def summarize(self, columns: Columns, params: P) -> pa.Table:
+        """Mergeable sums of one batch of `train` (rows of several batches are concatenated)."""
+        ...
+
+    def fit(self, summaries: pa.Table, params: P) -> F:
+        """What preprocessing learns from `train`. Raises DataError when it cannot be learned."""
+        ...
+
+    def collate(self, columns: Columns, params: P, fitted: F) -> Batch:
+        """Columns → tensors: the same code in train, score and serve; labels when present."""
+        ...
+
+    def build_modules(self, params: P, fitted: F) -> dict[str, nn.Module]:
+        """Fresh modules; initialised from torch's global generator, which the caller seeds."""
+        ...
+
+    def objectives(self, params: P, fitted: F) -> tuple[Objective, ...]:
+        """The updates of one step, in order."""
+        ...
+
+    def predict(self, modules: Modules, batch: Batch, params: P) -> Mapping[str, Tensor]:
+        """Target name → uncalibrated logits."""
+        ...
+
+    def truth(self, columns: Columns, params: P) -> Mapping[str, np.ndarray[Any, Any]]:
+        """Target name → observed value (B,), missing as NaN or -1."""
+        ...
+
+    def monitor(self, params: P) -> Monitor:
+        """What early stopping and the best checkpoint look at."""
+        ...
+
+    def measure(
+        self, logits: Mapping[str, np.ndarray[Any, Any]], columns: Columns, params: P
+    ) -> Mapping[str, float]:
+        """Metrics of one evaluation pass over a whole split; holds `monitor().name`."""
+        ...
+
+    def explain(
+        self, modules: Modules, batch: Batch, target: str, class_index: int, params: P
+    ) -> Mapping[str, Tensor]:
+        """Where the model looked; imaging: {"heatmap": (B, H, W) in 0..1}."""
+        ...
+
+    def example(self, params: P, fitted: F, rows: int) -> Columns:
+        """Synthetic input columns for a package's self-test, the same at every call."""
+        ...

@@ -1,0 +1,141 @@
+"""The module that is trained, its losses, and how its logits are read.
+
+Shapes: B items, C channels, H rows, W columns, K outputs, L label columns.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import chain, combinations
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+from medray.models.augment import AugmentSpec, augment, mix_partners
+from medray.models.cnn import NETWORKS, Layout
+from medray.workload import Batch, Modules
+from medray.workloads.imaging.params import SMALL_PICTURE, ImagingFitted, ImagingParams
+
+_MIRROR_DIMS = {"vertical": -2, "horizontal": -1}
+
+
+class Classifier(nn.Module):
+    """Normalisation and a network, so that weights carry the scale they were trained at."""
+
+    def __init__(self, network: nn.Module, fitted: ImagingFitted) -> None:
+        super().__init__()
+        self.network = network
+        shape = (1, fitted.channels, 1, 1)
+        self.register_buffer("mean", torch.tensor(fitted.mean, dtype=torch.float32).view(shape))
+        self.register_buffer("std", torch.tensor(fitted.std, dtype=torch.float32).view(shape))
+
+    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+        """Pixels in stored units, of any numeric type → logits_BK."""
+        mean, std = self.get_buffer("mean"), self.get_buffer("std")
+        x_BCHW = (pixels_BCHW.to(mean.dtype) - mean) / std
+        return self.network(x_BCHW.contiguous(memory_format=torch.channels_last))
+
+
+def build_modules(params: ImagingParams, fitted: ImagingFitted) -> dict[str, nn.Module]:
+    """One `classifier`, or `classifier_1`, `classifier_2`, … for an ensemble."""
+    network = NETWORKS[params.network]
+    stem = params.stem
+    if stem == "auto":
+        small = "small" in network.stems and min(fitted.size) <= SMALL_PICTURE
+        stem = "small" if small else "standard"
+    layout = Layout(
+        fitted.channels, fitted.size, params.outputs, stem, params.width, params.dropout
+    )
+    return {
+        name: Classifier(network.build(layout), fitted).to(memory_format=torch.channels_last)
+        for name in member_names(params)
+    }
+
+
+def member_names(params: ImagingParams) -> tuple[str, ...]:
+    """Names of the modules."""
+    if params.members == 1:
+        return ("classifier",)
+    return tuple(f"classifier_{number + 1}" for number in range(params.members))
+
+
+def training_loss(
+    modules: Modules,
+    batch: Batch,
+    rng: Generator,
+    member: str,
+    params: ImagingParams,
+    fitted: ImagingFitted,
+) -> Tensor:
+    """Scalar loss of one member on one augmented batch."""
+    pixels_BCHW, labels = batch["pixels"], batch["labels"]
+    if params.augment != AugmentSpec():
+        reach = fitted.high - fitted.low
+        unit_BCHW = (pixels_BCHW.float() - fitted.low) / reach
+        pixels_BCHW = augment(unit_BCHW, params.augment, rng) * reach + fitted.low
+    if not params.augment.mixup:
+        return supervised_loss(modules[member](pixels_BCHW), labels, params, fitted)
+    partners, keep = mix_partners(len(labels), params.augment.mixup, rng)
+    partners = partners.to(labels.device)
+    logits_BK = modules[member](pixels_BCHW * keep + pixels_BCHW[partners] * (1 - keep))
+    own = supervised_loss(logits_BK, labels, params, fitted)
+    other = supervised_loss(logits_BK, labels[partners], params, fitted)
+    return own * keep + other * (1 - keep)
+
+
+def supervised_loss(
+    logits_BK: Tensor, labels: Tensor, params: ImagingParams, fitted: ImagingFitted
+) -> Tensor:
+    """Mean loss over the labels that are there; 0 when none is.
+
+    labels: (B,) class indices with -1 missing, or (B, L) of 0/1 with NaN missing.
+    """
+    logits_BK = logits_BK.float()
+    if params.task == "multiclass":
+        known = labels >= 0
+        if not bool(known.any()):
+            return logits_BK.sum() * 0
+        return functional.cross_entropy(
+            logits_BK,
+            labels,
+            weight=_class_weights(params, fitted, logits_BK.device),
+            ignore_index=-1,
+            label_smoothing=params.label_smoothing,
+        )
+    known_BL = ~torch.isnan(labels)
+    observed_BL = torch.where(known_BL, labels, 0.0)
+    smooth_BL = observed_BL * (1 - params.label_smoothing) + 0.5 * params.label_smoothing
+    loss_BL = functional.binary_cross_entropy_with_logits(logits_BK, smooth_BL, reduction="none")
+    weight_BL = known_BL.float()
+    if params.class_weights == "balanced":
+        weight_L2 = torch.tensor(_balanced(fitted.counts), device=logits_BK.device)
+        weight_BL = weight_BL * torch.where(observed_BL > 0.5, weight_L2[:, 1], weight_L2[:, 0])
+    return (loss_BL * weight_BL).sum() / weight_BL.sum().clamp_min(1e-12)
+
+
+def _balanced(counts: Sequence[Sequence[int]]) -> list[list[float]]:
+    """Per column and class: items / (classes × items of the class)."""
+    return [[sum(column) / (len(column) * max(n, 1)) for n in column] for column in counts]
+
+
+def _class_weights(
+    params: ImagingParams, fitted: ImagingFitted, device: torch.device
+) -> Tensor | None:
+    if params.class_weights == "none":
+        return None
+    return torch.tensor(_balanced(fitted.counts)[0], device=device)
+
+
+def predict_logits(modules: Modules, batch: Batch, params: ImagingParams) -> Mapping[str, Tensor]:
+    """Column → logits, averaged over members and mirror images: (B,), or (B, K) multi-class."""
+    pixels_BCHW = batch["pixels"]
+    dims = [_MIRROR_DIMS[name] for name in params.tta]
+    views = list(chain.from_iterable(combinations(dims, n) for n in range(len(dims) + 1)))
+    total_BK = sum(
+        modules[member](pixels_BCHW.flip(view) if view else pixels_BCHW).float()
+        for member in member_names(params)
+        for view in views
+    )
+    logits_BK = torch.as_tensor(total_BK) / (len(views) * params.members)
+    if params.task == "multiclass":
+        return {params.columns[0]: logits_BK}
+    return {name: logits_BK[:, index] for index, name in enumerate(params.columns)}
