@@ -8,7 +8,7 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from itertools import pairwise
@@ -38,7 +38,7 @@ _quiet_lock = threading.RLock()
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def quiet() -> Generator[None]:
     """Hold back pydicom's warnings, which may quote values of the header.
 
     The list of warning filters is one per process, so one thread at a time may change it;

@@ -9,6 +9,7 @@ Shapes: B items, C channels, H rows, W columns.
 import math
 from typing import Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Generator, Tensor
@@ -66,13 +67,13 @@ def augment(x_BCHW: Tensor, spec: AugmentSpec, rng: Generator) -> Tensor:
 
 
 def mix_partners(count: int, alpha: float, rng: Generator) -> tuple[Tensor, float]:
-    """Whom each of `count` items is mixed with (indices on the generator's device), and the
-    share it keeps (Zhang et al. 2018, arXiv:1710.09412; one share per batch).
+    """Whom each of `count` items is mixed with, and the share it keeps (one per batch).
+
+    Indices lie on the generator's device. Source: Zhang et al. 2018, arXiv:1710.09412.
     """
-    gammas = torch._standard_gamma(  # pyright: ignore[reportPrivateUsage]  # no public call takes a generator
-        torch.full((2,), alpha, device=rng.device), generator=rng
-    )
-    keep = float(gammas[0] / gammas.sum().clamp_min(1e-12))
+    # torch draws no Beta from a given generator; numpy's is seeded from it
+    seed = int(torch.randint(2**62, (1,), generator=rng, device=rng.device))
+    keep = float(np.random.default_rng(seed).beta(alpha, alpha))
     partners = torch.randperm(count, generator=rng, device=rng.device)
     return partners, max(keep, 1 - keep)
 

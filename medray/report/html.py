@@ -56,9 +56,9 @@ def render_html(report: Report, pictures: Mapping[str, bytes]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["words"] = words
     return environment.get_template("report.html.j2").render(
         report=report,
+        words=words,
         unit=report.cohort.unit,
         held_out=next(row for row in report.cohort.rows if row.split == "held_out"),
         sections=[_section(i, result) for i, result in enumerate(report.targets)],

@@ -118,7 +118,7 @@ def reliability_svg(name: str, calibration: CalibrationResult, observed: str) ->
     spread = [[b.observed - b.low for b in after], [b.high - b.observed for b in after]]
     axes.errorbar(x, y, yerr=spread, color=ACCENT, fmt="o-", markersize=4.5, elinewidth=0.9)
     axes.plot([], [], color=ACCENT, marker="o", markersize=4.5, label="after scaling")
-    axes.legend(loc="upper left", labelcolor=INK)
+    axes.legend(loc="upper left", labelcolor=INK, frameon=False, fontsize=8)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), ylabel=observed, yticks=_TICKS)
     edges = [min(int(b.predicted * 10), 9) / 10 + 0.05 for b in after]
     bars.bar(edges, [b.items for b in after], width=0.09, color=ACCENT, alpha=0.35, linewidth=0)
@@ -158,7 +158,7 @@ def _history_svg(history: History, title: str, names: Sequence[str]) -> str:
         )
     axes.set(xlabel="Epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(labelcolor=INK)
+    axes.legend(labelcolor=INK, frameon=False, fontsize=8)
     return _svg(figure, "history-" + title, f"{title} by epoch of training: {', '.join(names)}.")
 
 

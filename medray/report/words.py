@@ -18,30 +18,41 @@ MISSING = "–"
 
 def decimal(value: float | None, digits: int = 3) -> str:
     """0.912; the digits stay, so that columns align."""
-    return MISSING if value is None else f"{value:.{digits}f}"
+    return MISSING if value is None else f"{value:.{digits}f}".replace("-", "−")
 
 
-def percent(value: float | None) -> str:
-    """87.5 %: one decimal always, so that columns align."""
-    return MISSING if value is None else f"{100 * value:.1f} %"
+def percent(value: float | None, digits: int = 1) -> str:
+    """87.5 %; the digits stay, so that columns align."""
+    return MISSING if value is None else f"{100 * value:.{digits}f} %"
+
+
+def value_text(estimate: Estimate, *, as_percent: bool = False, coarse: bool = False) -> str:
+    """Give the value alone; `coarse`: with two digits only."""
+    if as_percent:
+        return percent(estimate.value, 0 if coarse else 1)
+    return decimal(estimate.value, 2 if coarse else 3)
+
+
+def bounds_text(
+    estimate: Estimate | None, *, as_percent: bool = False, coarse: bool = False
+) -> str:
+    """Give the bounds alone, "0.871–0.949"; empty where there are none."""
+    if estimate is None or estimate.low is None or estimate.high is None:
+        return ""
+    if as_percent:
+        digits = 0 if coarse else 1
+        return f"{100 * estimate.low:.{digits}f}–{100 * estimate.high:.{digits}f}"
+    digits = 2 if coarse else 3
+    return f"{decimal(estimate.low, digits)}–{decimal(estimate.high, digits)}"
 
 
 def with_bounds(estimate: Estimate | None, *, as_percent: bool = False) -> str:
     """Value and bounds in one string: "0.912 (0.871–0.949)" or "87.5 % (81.0–92.1)"."""
     if estimate is None or estimate.value is None:
         return MISSING
-    head = percent(estimate.value) if as_percent else decimal(estimate.value)
+    head = value_text(estimate, as_percent=as_percent)
     bounds = bounds_text(estimate, as_percent=as_percent)
     return f"{head} ({bounds})" if bounds else head
-
-
-def bounds_text(estimate: Estimate | None, *, as_percent: bool = False) -> str:
-    """Give the bounds alone, "0.871–0.949"; empty where there are none."""
-    if estimate is None or estimate.low is None or estimate.high is None:
-        return ""
-    if as_percent:
-        return f"{100 * estimate.low:.1f}–{100 * estimate.high:.1f}"
-    return f"{decimal(estimate.low)}–{decimal(estimate.high)}"
 
 
 def of_100(value: float | None) -> str:

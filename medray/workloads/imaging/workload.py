@@ -38,8 +38,10 @@ class Imaging:
         return fit.summarize(columns, params)
 
     def fit(self, summaries: pa.Table, params: ImagingParams) -> ImagingFitted:
-        """Size, scale and class counts. Raises DataError when pictures differ in shape, are too
-        small for the network, or a class never occurs.
+        """Size, scale and class counts.
+
+        Raises DataError when pictures differ in shape, are too small for the network, or a class
+        never occurs.
         """
         return fit.fit(summaries, params)
 

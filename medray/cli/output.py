@@ -1,0 +1,115 @@
+"""What the verbs print when they are done: tables for people, JSON for programs."""
+
+import json
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from medray.demo.run import DemoSummary
+    from medray.evaluate.run import EvaluationResult
+    from medray.ingest.summary import IngestSummary
+    from medray.inspection import Inspection
+    from medray.score.predictor import FilePrediction
+    from medray.score.summary import ScoreSummary
+    from medray.train.driver import TrainResult
+
+
+@lru_cache(maxsize=1)
+def console() -> Console:
+    """The terminal; wide enough for tables when output goes to a file."""
+    plain = Console()
+    return plain if plain.is_terminal else Console(width=120)
+
+
+def ingest(summary: "IngestSummary") -> None:
+    """What was read, refused, joined and split."""
+    _done(summary.headline(), summary.to_dict())
+    if summary.over_limit:
+        _warn("the rejected share passed ingest.reject_limit (exit code 3); the dataset stands")
+
+
+def train(result: "TrainResult") -> None:
+    """Where the package lies and what it reached on tuning."""
+    _done(result.headline(), result.to_dict())
+
+
+def evaluate(result: "EvaluationResult") -> None:
+    """The headline numbers and the page to open."""
+    _done(result.headline(), result.to_dict())
+
+
+def score(summary: "ScoreSummary") -> None:
+    """What was scored and refused."""
+    _done(summary.headline(), summary.to_dict())
+    if summary.over_limit:
+        _warn("the rejected share passed score.reject_limit (exit code 3); the scores stand")
+
+
+def predict(rows: Iterable["FilePrediction"], *, as_json: bool) -> None:
+    """One line or one JSON object per file, in the order given."""
+    for row in rows:
+        if as_json:
+            typer.echo(json.dumps(row.to_dict(), ensure_ascii=False))
+        else:
+            typer.echo(f"{row.file}  {row.headline()}")
+
+
+def inspection(found: "Inspection", *, as_json: bool) -> None:
+    """The path's kind and facts, its parts below it."""
+    if as_json:
+        typer.echo(json.dumps(found.to_dict(), ensure_ascii=False, indent=1))
+        return
+    console().print(f"[bold]{found.path}[/]  {found.kind}", highlight=False)
+    _print_facts(found.facts)
+    for part in found.parts:
+        inspection(part, as_json=False)
+
+
+def demo(summary: "DemoSummary") -> None:
+    """The stages as a table of commands to repeat, and where to look."""
+    table = Table("stage", "outcome", "seconds", "look at", title="the main path, once through")
+    for stage in summary.stages:
+        verb = " ".join(stage.command.split()[1:2])
+        table.add_row(verb, stage.outcome, f"{stage.seconds:.1f}", stage.where)
+    out = console()
+    out.print(table)
+    out.print("\nThe same, verb by verb:", highlight=False)
+    for stage in summary.stages:
+        out.print(f"  {stage.command}", highlight=False, soft_wrap=True)
+    out.print(f"\n[bold]Open the report:[/] {summary.report}", highlight=False, soft_wrap=True)
+
+
+def _done(headline: str, values: Mapping[str, Any]) -> None:
+    console().print(f"[bold]{headline}[/]", highlight=False)
+    _print_facts(values)
+
+
+def _print_facts(values: Mapping[str, Any]) -> None:
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 2))
+    for key, value in values.items():
+        if value not in (None, {}, []):
+            table.add_row(key.replace("_", " "), _say(value))
+    console().print(table, highlight=False)
+
+
+def _say(value: Any) -> str:
+    """One cell: numbers short, mappings as `key value`, long lists cut."""
+    if isinstance(value, float):
+        return f"{value:,.4g}" if abs(value) < 1e6 else f"{value:,.0f}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k} {_say(v)}" for k, v in value.items())
+    if isinstance(value, (list, tuple)):
+        shown = ", ".join(_say(v) for v in value[:6])
+        return shown + (f", … {len(value) - 6:,} more" if len(value) > 6 else "")
+    return str(value)
+
+
+def _warn(text: str) -> None:
+    typer.secho(text, fg="yellow", err=True)

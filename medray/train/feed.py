@@ -1,0 +1,135 @@
+"""Where batches come from: a split held in memory, or Ray Data streaming it. The loop sees one
+protocol.
+
+Order is a function of (seed, epoch); ranks take slices of the same order. Every rank gets the
+same number of batches, or the others would wait for ever.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medray.train.schedule import derive_seed
+from medray.workload import Batch, Columns
+
+Array = np.ndarray[Any, Any]
+EVALUATION_ROWS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which worker this is, and how large a slice of the global batch it takes."""
+
+    rank: int = 0
+    world: int = 1
+
+    def share(self, batch_size: int) -> int:
+        """Items per update of one worker."""
+        return max(1, batch_size // self.world)
+
+
+class Feed(Protocol):
+    """Batches of one split, on the training device."""
+
+    steps: int
+    """Updates per epoch, at most; the same for every rank."""
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """This rank's batches in the shuffled order of `epoch` (from 1)."""
+        ...
+
+    def whole(self) -> Iterator[tuple[Batch, Columns]]:
+        """This rank's part of all items, unshuffled, each with its label columns."""
+        ...
+
+
+class MemoryFeed:
+    """A whole split, collated once."""
+
+    def __init__(
+        self,
+        batch: Batch,
+        columns: Columns,
+        batch_size: int,
+        seed: int,
+        place: Place,
+        device: torch.device,
+    ) -> None:
+        self._batch = {name: values.to(device) for name, values in batch.items()}
+        self._columns = columns
+        self._seed = seed
+        self._place = place
+        self.items = len(next(iter(batch.values())))
+        self._share = min(place.share(batch_size), max(1, self.items // place.world))
+        self.steps = max(1, self.items // (self._share * place.world))
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """Batches of equal size; the few items left over differ from epoch to epoch."""
+        order = self._order(epoch)
+        for step in range(self.steps):
+            start = (step * self._place.world + self._place.rank) * self._share
+            yield self._take(order[start : start + self._share])
+
+    def whole(self) -> Iterator[tuple[Batch, Columns]]:
+        """Every `world`-th item, from `rank` on."""
+        mine = np.arange(self._place.rank, self.items, self._place.world)
+        for start in range(0, len(mine), EVALUATION_ROWS):
+            rows = mine[start : start + EVALUATION_ROWS]
+            yield (
+                self._take(torch.from_numpy(rows)),
+                {name: values[rows] for name, values in self._columns.items()},
+            )
+
+    def _order(self, epoch: int) -> Tensor:
+        generator = torch.Generator().manual_seed(derive_seed(self._seed, epoch))
+        order = torch.randperm(self.items, generator=generator)
+        return order.to(next(iter(self._batch.values())).device)
+
+    def _take(self, rows: Tensor) -> Batch:
+        return {name: values[rows] for name, values in self._batch.items()}
+
+
+class StreamFeed:
+    """A split that Ray Data streams; shuffled in a buffer, not to the bit repeatable.
+
+    open_rows(batch_size, seed) iterates tables of rows as columns; seed None: unshuffled, all
+    rows, the last table may be short; else full tables only.
+    """
+
+    def __init__(
+        self,
+        open_rows: Callable[[int, int | None], Iterator[Columns]],
+        collate: Callable[[Columns], Batch],
+        items: int,
+        batch_size: int,
+        seed: int,
+        place: Place,
+        device: torch.device,
+    ) -> None:
+        self._open_rows = open_rows
+        self._collate = collate
+        self._seed = seed
+        self._device = device
+        self.items = items
+        self._share = min(place.share(batch_size), max(1, items // place.world))
+        self.steps = max(1, items // (self._share * place.world))
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """At most `steps` full batches."""
+        seed = derive_seed(self._seed, epoch) % 2**31
+        for columns in islice(self._open_rows(self._share, seed), self.steps):
+            yield self._to_device(columns)
+
+    def whole(self) -> Iterator[tuple[Batch, Columns]]:
+        """This rank's shard."""
+        for columns in self._open_rows(EVALUATION_ROWS, None):
+            rest = {name: values for name, values in columns.items() if name != "pixels"}
+            yield self._to_device(columns), rest
+
+    def _to_device(self, columns: Columns) -> Batch:
+        return {name: values.to(self._device) for name, values in self._collate(columns).items()}
