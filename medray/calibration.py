@@ -5,7 +5,7 @@ Knows no model and no data set. Temperature scaling: Guo et al., ICML 2017.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from pydantic import Field
@@ -13,13 +13,31 @@ from pydantic import Field
 from medray.errors import DataError
 from medray.spec.base import Section
 from medray.spec.models import WantedSensitivity
-from medray.workload import Target
 
 Rule = Literal["youden"] | WantedSensitivity
 Array = np.ndarray[Any, Any]
 
 _ONE_CLASS = "only one class on `tuning`: not calibrated"
 _NO_TRUTH = "no label on `tuning`: not calibrated"
+
+
+class Target(Protocol):
+    """What of medray.workload.Target is needed here."""
+
+    @property
+    def name(self) -> str:
+        """Key of its logits and truth."""
+        ...
+
+    @property
+    def kind(self) -> Literal["binary", "multiclass"]:
+        """Binary logits are (B,), multi-class (B, K)."""
+        ...
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the K classes; empty for binary."""
+        ...
 
 
 class TargetCalibration(Section):

@@ -8,12 +8,12 @@ import hashlib
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import pydicom
 from pydicom.datadict import tag_for_keyword
 
-from medray.dicom import files, pixels, raster
+from medray.dicom import files, pixels
 from medray.dicom.codecs import DecodeFrame, decode_frame
 from medray.dicom.instance import (
     Instance,
@@ -22,10 +22,11 @@ from medray.dicom.instance import (
     instance_of,
     require_picture,
 )
+from medray.dicom.raster import decode_raster
 from medray.errors import Code, RejectError, UsageError
 from medray.spec.pixels import PixelSpec
 
-ImageKind = Literal["dicom", "png", "jpeg"]
+MAX_FILE_BYTES = 2 << 30  # nothing larger decodes to less than the limit of a decoded instance
 
 # Not faulty, only not asked for: `ignored` instead of `rejected`, and outside the reject limit.
 IGNORED = frozenset({Code.NOT_DICOM, Code.NOT_AN_IMAGE, Code.DERIVED_OBJECT, Code.NOT_SELECTED})
@@ -106,6 +107,11 @@ def check_columns(keywords: Sequence[str]) -> None:
                 f"ingest.columns: {keyword} identifies a patient and may not enter a dataset",
                 remedy="remove it; items already carry subject_id and study_id as pseudonyms",
             )
+
+
+def sha256(data: bytes) -> str:
+    """SHA-256 of a file's bytes, hex."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def status_of(code: Code) -> str:
@@ -196,7 +202,7 @@ def decode_items(
         pictures = pixels.decode(dataset, as_stored, decode_codec=decode_codec)
         values = {name: _column(dataset, instance, name) for name in columns}
     else:
-        pictures = raster.decode(data, as_stored)
+        pictures = decode_raster(data, as_stored)
     return _fit(pictures, spec, values)
 
 

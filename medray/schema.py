@@ -53,20 +53,23 @@ IMAGES = pa.schema(
     ]
 )
 
-# One row per item and target (multi-class: per class). Long form.
+# One row per item and target (multi-class: per class, named in text_value). Long form. A file
+# that gave no item is one row without frame and target. status: ok | rejected | ignored.
 PREDICTIONS = pa.schema(
     [
         pa.field("item_id", pa.string(), nullable=False),
         pa.field("subject_id", pa.string()),
         pa.field("study_id", pa.string()),
         pa.field("file_id", pa.string(), nullable=False),
+        pa.field("size", pa.int64(), nullable=False),  # with mtime_ns: which version of the file
+        pa.field("mtime_ns", pa.int64(), nullable=False),
         pa.field("frame", pa.int32()),
         pa.field("prediction_time", pa.timestamp("us", tz="UTC")),
-        pa.field("target", pa.string()),  # null for a rejected file
+        pa.field("target", pa.string()),  # null where there is no score
         pa.field("score", pa.float64()),  # calibrated probability
         pa.field("decision", pa.bool_()),
         pa.field("text_value", pa.string()),
-        pa.field("status", pa.string(), nullable=False),  # ok | rejected
+        pa.field("status", pa.string(), nullable=False),
         pa.field("reason", pa.string()),
         pa.field("package", pa.string(), nullable=False),  # name@version#sha256
         pa.field("run", pa.string(), nullable=False),

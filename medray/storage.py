@@ -107,7 +107,7 @@ def read_bytes(uri: str) -> bytes:
         return cast(bytes, stream.read())
 
 
-def write_atomic(uri: str, data: bytes) -> None:
+def write_atomic(uri: str, data: bytes | memoryview) -> None:
     """Write a file so that readers see the old bytes or the new, never a part."""
     fs, path = filesystem(uri)
     if not is_local(uri):  # an object store shows an object only when it is complete
@@ -135,18 +135,21 @@ def write_parquet(uri: str, table: pa.Table, *, no_dictionary: Sequence[str] = (
     Columns in `no_dictionary` (pixels) are stored plain: a dictionary makes them slow to read.
     """
     sink = pa.BufferOutputStream()
-    dictionary: Any = [name for name in table.column_names if name not in no_dictionary] or False
     rows = max(1, int(_ROW_GROUP_BYTES * table.num_rows / max(table.nbytes, 1)))
-    pq.write_table(
-        table,
-        sink,
-        compression="zstd",
-        compression_level=1,
-        row_group_size=rows,
-        use_dictionary=dictionary,
-        write_statistics=dictionary,
-    )
-    write_atomic(uri, memoryview(sink.getvalue()).tobytes())
+    options = parquet_options(table.schema, no_dictionary)
+    pq.write_table(table, sink, row_group_size=rows, **options)
+    write_atomic(uri, memoryview(sink.getvalue()))
+
+
+def parquet_options(schema: pa.Schema, no_dictionary: Sequence[str] = ()) -> dict[str, Any]:
+    """Give the writer's options: zstd level 1; no dictionary or statistics for some columns."""
+    dictionary = [name for name in schema.names if name not in no_dictionary]
+    return {
+        "compression": "zstd",
+        "compression_level": 1,
+        "use_dictionary": dictionary or False,
+        "write_statistics": dictionary or False,
+    }
 
 
 def read_parquet(

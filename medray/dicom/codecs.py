@@ -163,7 +163,7 @@ def _jpeg_header(frame: bytes) -> Codestream:
         body = frame[at + 4 : at + 2 + length]
         if marker == 0xE0 and body.startswith(b"JFIF"):
             jfif = True
-        elif marker == 0xEE and body.startswith(b"Adobe"):
+        elif marker == 0xEE and body.startswith(b"Adobe") and len(body) >= 12:
             transform = body[11] != 0
         elif marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
             precision, rows, columns, components = struct.unpack_from(">BHHB", body)

@@ -8,6 +8,7 @@ import struct
 import threading
 import warnings
 import zlib
+from bisect import bisect_left
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
@@ -35,6 +36,7 @@ _SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM U
 _PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 
 _quiet_lock = threading.RLock()
+_quiet_depth: list[int] = []  # not empty while the lock's holder is inside; guarded by it
 
 
 @contextmanager
@@ -44,9 +46,17 @@ def quiet() -> Generator[None]:
     The list of warning filters is one per process, so one thread at a time may change it;
     parsing holds the interpreter lock anyway. Decoding must stay outside.
     """
-    with _quiet_lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    with _quiet_lock:
+        if _quiet_depth:  # swapping the filters again would only cost time
+            yield
+            return
+        _quiet_depth.append(1)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield
+        finally:
+            _quiet_depth.clear()
 
 
 def sniff(head: bytes) -> Kind:
@@ -311,12 +321,9 @@ def _opens_codestream(fragment: bytes) -> bool:
 
 
 def _group(fragments: list[bytes], starts: list[int], offsets: Sequence[int]) -> list[bytes]:
-    """Join the fragments from each offset up to the next one."""
-    edges = [*offsets, starts[-1] + 1]
-    return [
-        b"".join(part for at, part in zip(starts, fragments, strict=True) if low <= at < high)
-        for low, high in pairwise(edges)
-    ]
+    """Join the fragments from each offset up to the next one; `starts` ascend."""
+    edges = [bisect_left(starts, offset) for offset in offsets] + [len(starts)]
+    return [b"".join(fragments[low:high]) for low, high in pairwise(edges)]
 
 
 def split_native(data: bytes, frames: int, fmt: FrameFormat) -> list[bytes]:

@@ -110,17 +110,18 @@ def instance_of(ds: pydicom.Dataset, *, header_only: bool = False) -> Instance:
 
     `header_only`: `ds` was parsed without its pixel data, so its absence means nothing.
     """
-    read: dict[str, Any] = {name: _text(ds, keyword) for name, keyword in _TEXTS.items()}
-    read |= {name: _integer(value_of(ds, keyword)) for name, keyword in _INTEGERS.items()}
-    return Instance(
-        **read,
-        transfer_syntax_uid=transfer_syntax_of(ds),
-        patient_age_years=_age_years(ds),
-        study_date=_date_text(_text(ds, "StudyDate")),
-        is_directory="DirectoryRecordSequence" in ds,
-        has_pixel_data=None if header_only else value_of(ds, "PixelData") is not None,
-        has_float_pixel_data="FloatPixelData" in ds or "DoubleFloatPixelData" in ds,
-    )
+    with quiet():
+        read: dict[str, Any] = {name: _text(ds, keyword) for name, keyword in _TEXTS.items()}
+        read |= {name: _integer(value_of(ds, keyword)) for name, keyword in _INTEGERS.items()}
+        return Instance(
+            **read,
+            transfer_syntax_uid=transfer_syntax_of(ds),
+            patient_age_years=_age_years(ds),
+            study_date=_date_text(_text(ds, "StudyDate")),
+            is_directory="DirectoryRecordSequence" in ds,
+            has_pixel_data=None if header_only else value_of(ds, "PixelData") is not None,
+            has_float_pixel_data="FloatPixelData" in ds or "DoubleFloatPixelData" in ds,
+        )
 
 
 _TEXTS = {

@@ -17,7 +17,7 @@ from pydicom.multival import MultiValue
 
 from medray.dicom import codecs
 from medray.dicom.codecs import DecodeFrame, FrameFormat
-from medray.dicom.files import split_encapsulated, split_native
+from medray.dicom.files import quiet, split_encapsulated, split_native
 from medray.dicom.instance import (
     INVALID,
     Spacing,
@@ -110,7 +110,7 @@ def decode(
     """Decode every frame of an instance; one Picture per item of `spec.item`.
 
     Grey pictures are uint8 0..255 for presentation, or with `window: none` modality values in
-    the first of int16, uint16, int32 that holds every value the header allows, else float32.
+    the first of int16, uint16, int32 that holds all of the instance exactly, else float32.
     Colour is uint8. Raises RejectError with the code of whatever is wrong.
     """
     instance = require_picture(ds)
@@ -124,7 +124,8 @@ def decode(
         raise RejectError(Code.SIZE_MISMATCH, f"decoded shape is not {fmt.shape}")
     inverted = fmt.photometric_interpretation == "MONOCHROME1" and spec.window != "none"
     if fmt.photometric_interpretation in _GREY:
-        meanings = grey_meanings(ds, fmt, count)
+        with quiet():
+            meanings = grey_meanings(ds, fmt, count)
         arrays = render_grey(stored, meanings, spec, bits=fmt.bits_stored, inverted=inverted)
     elif fmt.photometric_interpretation == "PALETTE COLOR":
         palette = _palette(ds, fmt)
@@ -134,7 +135,8 @@ def decode(
             _rgb8(array, codecs.colour_left(frame, fmt), fmt.bits_stored)
             for array, frame in zip(stored, frames, strict=True)
         ]
-    spacings = [spacing_of(ds, frame) for frame in range(count)]
+    with quiet():
+        spacings = [spacing_of(ds, frame) for frame in range(count)]
     name = fmt.photometric_interpretation
     return as_pictures(arrays, spacings, spec, photometric=name, inverted=inverted)
 
@@ -381,7 +383,7 @@ def render_grey(
     """Render stored values (H,W), one per frame, as `spec.window` asks; same shapes."""
     pairs = list(zip(stored, meanings, strict=True))
     if spec.window == "none":
-        dtype = _value_dtype(meanings, stored[0].dtype.kind == "i", bits)
+        dtype = _value_dtype(pairs)
         return [_pointwise(frame, lambda x, m=m: m.modality(x).astype(dtype)) for frame, m in pairs]
     chosen = [_choose_voi(meaning, spec) for meaning in meanings]
     full = _full_range(pairs, bits) if None in chosen else (0.0, 0.0)
@@ -454,15 +456,18 @@ def _present(values: Values, voi: Lut | Window | None, full: tuple[float, float]
     return np.clip((values - center) / width + 0.5, 0, 1)
 
 
-def _value_dtype(meanings: list[GreyMeaning], signed: bool, bits: int) -> np.dtype[Any]:
-    """Choose the dtype that holds every modality value the header allows, for all frames."""
-    fmt = FrameFormat("", "", 1, 1, 1, 64, bits, bits - 1, int(signed))
+def _value_dtype(pairs: list[tuple[Array, GreyMeaning]]) -> np.dtype[Any]:
+    """Choose the smallest dtype that holds every modality value of the instance exactly."""
     whole = all(
         meaning.modality_lut is not None
         or (meaning.slope.is_integer() and meaning.intercept.is_integer())
-        for meaning in meanings
+        for _, meaning in pairs
     )
-    ends = [end for meaning in meanings for end in _stored_range(meaning, fmt)]
+    ends: list[float] = []
+    for frame, meaning in pairs:
+        ends += meaning.modality(np.array([frame.min(), frame.max()])).tolist()
+        if meaning.modality_lut is not None:
+            ends += [float(meaning.modality_lut.entries.max()), 0.0]
     for name in ("int16", "uint16", "int32") if whole else ():
         info = np.iinfo(name)
         if info.min <= min(ends) and max(ends) <= info.max:

@@ -46,7 +46,7 @@ SOP_CLASSES = {  # PS3.4 B.5
 _IMPLEMENTATION_UID = "2.25.180146341932236117263487031420164817511"
 
 Text = str | int | float
-_Element = tuple[int, str, bytes]
+_Elements = dict[int, tuple[str, Text]]
 
 
 def write_instance(
@@ -79,38 +79,22 @@ def write_instance(
     bits = bits_stored or pixels.dtype.itemsize * 8
     _check(pixels, bits, modality, transfer_syntax_uid, photometric_interpretation)
     sop_class = SOP_CLASSES[modality]
-    elements = {
-        0x00080005: ("CS", "ISO_IR 192"),
+    elements = _image_elements(pixels, bits, photometric_interpretation)
+    elements |= {
         0x00080008: ("CS", "ORIGINAL\\PRIMARY" + ("\\AXIAL" if modality == "CT" else "")),
         0x00080016: ("UI", sop_class),
         0x00080018: ("UI", sop_instance_uid),
         0x00080020: ("DA", study_date),
-        0x00080030: ("TM", "000000"),
-        0x00080050: ("SH", ""),
         0x00080060: ("CS", modality),
-        0x00080070: ("LO", "medray"),
-        0x00080090: ("PN", ""),
-        0x00100010: ("PN", ""),
         0x00100020: ("LO", patient_id),
-        0x00100030: ("DA", ""),
-        0x00100040: ("CS", ""),
         0x0020000D: ("UI", study_instance_uid),
         0x0020000E: ("UI", series_instance_uid),
-        0x00200010: ("SH", "1"),
-        0x00200011: ("IS", "1"),
-        0x00200013: ("IS", "1"),
-        0x00280002: ("US", 1),
-        0x00280004: ("CS", photometric_interpretation),
-        0x00280010: ("US", pixels.shape[0]),
-        0x00280011: ("US", pixels.shape[1]),
-        0x00280100: ("US", pixels.dtype.itemsize * 8),
-        0x00280101: ("US", bits),
-        0x00280102: ("US", bits - 1),
-        0x00280103: ("US", int(pixels.dtype.kind == "i")),
-        0x00280301: ("CS", "NO"),
     }
-    elements |= {PATIENT_ATTRIBUTES[key][0]: (PATIENT_ATTRIBUTES[key][1], value)
-                 for key, value in (patient or {}).items()}  # fmt: skip
+    for keyword, value in (patient or {}).items():
+        if keyword not in PATIENT_ATTRIBUTES:
+            raise UsageError(f"patient: {keyword!r} is not one of {sorted(PATIENT_ATTRIBUTES)}")
+        tag, vr = PATIENT_ATTRIBUTES[keyword]
+        elements[tag] = (vr, value)
     elements |= _modality_elements(modality, photometric_interpretation)
     elements |= _numbers(0x00281052, 0x00281053, rescale, flip=True)
     elements |= _numbers(0x00281050, 0x00281051, window)
@@ -166,7 +150,33 @@ def _check(
         raise UsageError(f"pixels: values outside {low}..{high}, which {bits} bits hold")
 
 
-def _modality_elements(modality: str, photometric: str) -> dict[int, tuple[str, Text]]:
+def _image_elements(pixels: Array, bits: int, photometric: str) -> _Elements:
+    """Collect the image pixel module (PS3.3 C.7.6.3) and what every file has, empty or fixed."""
+    return {
+        0x00080005: ("CS", "ISO_IR 192"),
+        0x00080030: ("TM", "000000"),
+        0x00080050: ("SH", ""),
+        0x00080070: ("LO", "medray"),
+        0x00080090: ("PN", ""),
+        0x00100010: ("PN", ""),
+        0x00100030: ("DA", ""),
+        0x00100040: ("CS", ""),
+        0x00200010: ("SH", "1"),
+        0x00200011: ("IS", "1"),
+        0x00200013: ("IS", "1"),
+        0x00280002: ("US", 1),
+        0x00280004: ("CS", photometric),
+        0x00280010: ("US", pixels.shape[0]),
+        0x00280011: ("US", pixels.shape[1]),
+        0x00280100: ("US", pixels.dtype.itemsize * 8),
+        0x00280101: ("US", bits),
+        0x00280102: ("US", bits - 1),
+        0x00280103: ("US", int(pixels.dtype.kind == "i")),
+        0x00280301: ("CS", "NO"),
+    }
+
+
+def _modality_elements(modality: str, photometric: str) -> _Elements:
     """Type 1 and 2 attributes of the modality's own modules, as far as constants can say."""
     if modality == "CT":
         return {
@@ -186,7 +196,7 @@ def _modality_elements(modality: str, photometric: str) -> dict[int, tuple[str, 
 
 def _numbers(
     first: int, second: int, pair: tuple[float, float] | None, *, flip: bool = False
-) -> dict[int, tuple[str, Text]]:
+) -> _Elements:
     if pair is None:
         return {}
     a, b = (pair[1], pair[0]) if flip else pair
@@ -213,7 +223,7 @@ def _meta(sop_class: str, sop_instance_uid: str, transfer_syntax_uid: str) -> by
 
 
 def _encode_dataset(
-    elements: dict[int, tuple[str, Text]], pixels: Array, bits: int, transfer_syntax_uid: str
+    elements: _Elements, pixels: Array, bits: int, transfer_syntax_uid: str
 ) -> bytes:
     implicit = transfer_syntax_uid == IMPLICIT_LE
     body = b"".join(

@@ -1,6 +1,6 @@
 """How good a package is on the split nobody has looked at: numbers, pictures, report.
 
-    cohort      who is in which split; refuses a subject that stands in two
+    cohort      who is in which split; refuses a held-out set that decides nothing
     groups      columns of the dataset as groups of patients; what is suppressed and rounded
     results     one yes/no target: discrimination, calibration, operating point
     multiclass  one target of several classes
@@ -9,3 +9,7 @@
 
 Everything but `run` is pure functions of arrays.
 """
+
+from medray.evaluate.run import EvaluationResult, evaluate
+
+__all__ = ["EvaluationResult", "evaluate"]

@@ -1,4 +1,4 @@
-"""Who was learned from, tuned on and held out; refuses a cohort that cannot be evaluated.
+"""Who was learned from, tuned on and held out; refuses a held-out set that decides nothing.
 
 Pure functions of the dataset's labels. Shapes: N items.
 """
@@ -9,32 +9,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from medray.errors import DataError, LeakError
+from medray.errors import DataError
 from medray.report.document import Cohort, Labelled, SplitRow
 from medray.spec.models import SPLITS
 from medray.workload import Target
 
 Array = NDArray[Any]
-
-
-def check_subjects(subject_ids: Sequence[str], splits: Sequence[str | None]) -> None:
-    """Raise LeakError when a subject (N,) stands in more than one split (N,).
-
-    Items without a split are in none.
-    """
-    seen: dict[str, set[str]] = {}
-    for subject, split in zip(subject_ids, splits, strict=True):
-        if split is not None:
-            seen.setdefault(subject, set()).add(split)
-    leaked = [names for names in seen.values() if len(names) > 1]
-    if leaked:
-        pairs = sorted({" and ".join(sorted(names)) for names in leaked})
-        raise LeakError(
-            f"{len(leaked)} subject(s) stand in more than one split ({'; '.join(pairs)}), "
-            "so the held-out results would be too good",
-            remedy="split by subject: leave `split.column` out, or correct that column so that "
-            "all items of a patient have one split, and run ingest and train again",
-        )
 
 
 def check_held_out(targets: Sequence[Target], truth: Mapping[str, Array]) -> None:

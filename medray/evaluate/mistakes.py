@@ -47,14 +47,14 @@ def binary_mistakes(
 
 def multiclass_mistakes(
     name: str, classes: tuple[str, ...], held_out: Scored, calibration: Calibration, most: int
-) -> list[tuple[int, int, Mistake]]:
-    """Row, wrongly called class and description of up to `most` mistakes, surest first."""
+) -> list[tuple[int, Mistake]]:
+    """Row and description of up to `most` mistakes, surest first."""
     rows = np.flatnonzero(held_out.usable())
     p_LC = calibration.apply(name, held_out.logits[rows])
     called_L, truth_L = p_LC.argmax(axis=1), held_out.truth[rows].astype(np.int64)
     surest = np.argsort(-p_LC.max(axis=1), kind="stable")
     wrong = (int(i) for i in surest if called_L[i] != truth_L[i])
-    found: list[tuple[int, int, Mistake]] = []
+    found: list[tuple[int, Mistake]] = []
     for i in _one_per_patient(wrong, held_out.subject_ids[rows], most):
         called = int(called_L[i])
         mistake = Mistake(
@@ -64,7 +64,7 @@ def multiclass_mistakes(
             predicted=classes[called],
             score=float(p_LC[i, called]),
         )
-        found.append((int(rows[i]), called, mistake))
+        found.append((int(rows[i]), mistake))
     return found
 
 

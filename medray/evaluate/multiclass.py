@@ -145,17 +145,12 @@ def _subgroups(
 
     def row(members: NDArray[np.bool_]) -> Subgroup:
         right = int((called_L[members] == y_L[members]).sum())
-        area = macro_auroc(y_L[members], p_LC[members])
-        no_bounds = Interval(area, float("nan"), float("nan"), 0.95, "no interval")
         return Subgroup(
             group="",
             patients=len(set(part.subject_ids[members].tolist())),
             items=int(members.sum()),
             mean_predicted=float(p_LC[members].max(axis=1).mean()),
-            measures={
-                "Accuracy": Estimate.of(wilson(right, int(members.sum()))),
-                "Macro AUROC": Estimate.of(no_bounds),
-            },
+            measures={"Accuracy": Estimate.of(wilson(right, int(members.sum())))},
         )
 
     return tuple(

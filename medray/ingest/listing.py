@@ -17,11 +17,11 @@ import pyarrow.fs as pafs
 from medray import storage
 from medray.errors import Code, DataError, UsageError
 
-# A ZIP past these is refused whole; a member past RATIO is refused alone.
+# A ZIP past the first two is refused whole; a member past the others alone.
 MAX_MEMBERS = 500_000
 MAX_EXPANDED_BYTES = 1 << 40
-MAX_MEMBER_BYTES = 4 << 30
-MAX_RATIO = 1000  # deflate cannot do more than 1032
+MAX_MEMBER_BYTES = 2 << 30
+MAX_RATIO = 500  # of a member past RATIO_FREE_BYTES; deflate cannot do more than 1032
 _RATIO_FREE_BYTES = 64 << 20  # highly compressible but small is harmless
 
 _STAGING = ".staging"
@@ -49,7 +49,7 @@ class Found:
     @property
     def file_id(self) -> str:
         """SHA-256 of the path, 32 hex characters: joins the tables."""
-        return hashlib.sha256(self.path.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+        return hashlib.sha256(self.path.encode()).hexdigest()[:32]
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -95,7 +95,12 @@ def _label(place: str, taken: set[str]) -> str:
 
 
 def _named(each: Found, path: str) -> Found:
-    return Found(path, each.uri, each.member, each.size, each.mtime_ns, each.problem)
+    """Give a file its path; a name that is no UTF-8 cannot stand in a table nor be opened by it."""
+    problem, uri = each.problem, each.uri
+    if not path.isprintable() and path != path.encode("utf-8", "replace").decode():
+        path = path.encode("utf-8", "backslashreplace").decode()
+        problem, uri = (Code.UNREADABLE, "its name is not UTF-8"), ""
+    return Found(path, uri, each.member, each.size, each.mtime_ns, problem)
 
 
 def _missing(index_remedy: str = "") -> UsageError:
@@ -186,18 +191,14 @@ def _expand(each: Found) -> Iterator[Found]:
     except Exception:  # a corrupt directory can raise anything; the file becomes one reject
         yield _refused(each, Code.ARCHIVE_UNSAFE, "a corrupt ZIP")
         return
-    problem = _unsafe_archive(members)
-    if problem:
-        yield _refused(each, Code.ARCHIVE_UNSAFE, problem)
+    unsafe = _unsafe_archive(members)
+    if unsafe:
+        yield _refused(each, Code.ARCHIVE_UNSAFE, unsafe)
         return
-    names: set[str] = set()
-    for info in members:
-        refused = _unsafe_member(info)
-        if info.filename in names:
-            continue  # the later of two entries is the one that can be read, and it is in names
-        names.add(info.filename)
-        path = f"{each.path}!{info.filename}"
-        yield Found(path, each.uri, info.filename, info.file_size, each.mtime_ns, refused)
+    for name, info in {info.filename: info for info in members}.items():  # the last one counts
+        problem = _unsafe_member(info)
+        path = f"{each.path}!{name}"
+        yield Found(path, each.uri, name, info.file_size, each.mtime_ns, problem)
 
 
 def _refused(each: Found, code: Code, detail: str) -> Found:

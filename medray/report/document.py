@@ -227,9 +227,13 @@ TargetResult = Annotated[BinaryResult | MulticlassResult, Field(discriminator="k
 
 
 class History(Section):
-    """Learning curves: `series[name][i]` belongs to `epochs[i]`, null where not measured."""
+    """Learning curves: `series[name][i]` belongs to `epochs[i]`, null where not measured.
 
-    epochs: tuple[float, ...]
+    `best_epoch` is the one whose weights were packaged.
+    """
+
+    epochs: tuple[int, ...]
+    best_epoch: int | None = None
     series: dict[str, tuple[float | None, ...]]
 
 

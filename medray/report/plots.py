@@ -61,9 +61,6 @@ _STYLE: Any = {
 }
 _TICKS = (0, 0.2, 0.4, 0.6, 0.8, 1)
 
-# Series of a training history that are no quality: they get no axis of their own.
-_NOT_DRAWN = re.compile(r"epoch|step|seconds|time|per_s|(^|_)lr($|_)|rate|items|images|best|worst")
-
 
 def roc_svg(result: BinaryResult) -> str:
     """ROC curve with the operating point; empty where undefined."""
@@ -132,10 +129,9 @@ def reliability_svg(name: str, calibration: CalibrationResult, observed: str) ->
 
 
 def history_svgs(history: History) -> list[tuple[str, str]]:
-    """Title and SVG of the learning curves: losses together, each other series by its name."""
-    names = [name for name in history.series if not _NOT_DRAWN.search(name)]
-    losses = [name for name in names if "loss" in name]
-    others = [name for name in names if "loss" not in name]
+    """Title and SVG of the learning curves: losses together, all other series together."""
+    losses = [name for name in history.series if "loss" in name]
+    others = [name for name in history.series if "loss" not in name]
     panels = ([("Loss", losses)] if losses else []) + ([("Metrics", others)] if others else [])
     return [(title, _history_svg(history, title, names)) for title, names in panels]
 
@@ -154,8 +150,10 @@ def _history_svg(history: History, title: str, names: Sequence[str]) -> str:
             linestyle=dashes,
             marker="o",
             markersize=2.5,
-            label=name.replace("_", " "),
+            label=name,
         )
+    if history.best_epoch is not None:
+        axes.axvline(history.best_epoch, color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
     axes.set(xlabel="Epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(labelcolor=INK, frameon=False, fontsize=8)

@@ -55,6 +55,11 @@ def with_bounds(estimate: Estimate | None, *, as_percent: bool = False) -> str:
     return f"{head} ({bounds})" if bounds else head
 
 
+def along(value: float, origin: float) -> str:
+    """Place of a value on a line of 100 units from `origin` to 1; values below are cut off."""
+    return f"{100 * max(0.0, value - origin) / (1 - origin):.1f}"
+
+
 def of_100(value: float | None) -> str:
     """Share as a whole number of 100, saying "fewer than 1" rather than a wrong 0."""
     if value is None:

@@ -1,5 +1,4 @@
-"""Where batches come from: a split held in memory, or Ray Data streaming it. The loop sees one
-protocol.
+"""Where batches come from: a split held in memory, or Ray Data streaming it.
 
 Order is a function of (seed, epoch); ranks take slices of the same order. Every rank gets the
 same number of batches, or the others would wait for ever.
@@ -97,8 +96,8 @@ class MemoryFeed:
 class StreamFeed:
     """A split that Ray Data streams; shuffled in a buffer, not to the bit repeatable.
 
-    open_rows(batch_size, seed) iterates tables of rows as columns; seed None: unshuffled, all
-    rows, the last table may be short; else full tables only.
+    open_rows(batch_size, seed) iterates columns of so many rows; with seed None: unshuffled, all
+    of them, and the last batch may be short.
     """
 
     def __init__(

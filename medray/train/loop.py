@@ -5,7 +5,7 @@ initialised; every decision (skip, best, stop) is then taken from the same numbe
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,7 +45,7 @@ class Plan:
     train: Feed
     tuning: Feed
     device: torch.device
-    place: Place = Place()
+    place: Place = field(default_factory=Place)
     wrap: Callable[[nn.Module], nn.Module] = lambda module: module
 
 
@@ -161,7 +161,7 @@ def _update(
 @contextmanager
 def _only_training(
     state: TrainState, called: Modules, objective: Objective
-) -> Iterator[dict[str, nn.Module]]:
+) -> Generator[dict[str, nn.Module]]:
     """Modules of one objective: those it trains as ranks share them, the others frozen.
 
     A frozen module is called without its DDP wrapper, whose reducer would wait for gradients
@@ -264,20 +264,19 @@ def _record(
         name: float(torch.stack(values).mean()) if values else float("nan")
         for name, values in tally.losses.items()
     }
-    value = tuning[plan.monitor.name]
     lr = next(iter(state.optimizers.values())).param_groups[0]["lr"]
+    each = {f"loss_{name}": _or_null(loss) for name, loss in losses.items()}
     return {
         "epoch": state.epoch,
         "loss": _or_null(float(np.mean(list(losses.values())))),
-        "losses": {name: _or_null(loss) for name, loss in losses.items()},
-        "metric": _or_null(value),
-        "metric_name": plan.monitor.name,
-        "tuning": {name: _or_null(v) for name, v in tuning.items()},
+        **(each if len(each) > 1 else {}),
+        **{f"tuning_{name}": _or_null(value) for name, value in tuning.items()},
+        "monitor": f"tuning_{plan.monitor.name}",
         "best_epoch": state.best_epoch,
         "lr": lr,
         "images_per_s": round(tally.items / max(trained_s, 1e-9), 1),
         "seconds": round(seconds, 3),
-        "skipped": tally.skipped,
+        "skipped_steps": tally.skipped,
     }
 
 

@@ -1,0 +1,320 @@
+"""The verb: package + `held_out` → report.json, report.html and the package's model card.
+
+Owns reading and writing; every number is computed by its pure siblings. Each look at `held_out` is
+written to report/openings.jsonl before its pixels are read. Shapes: N items.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medray import storage
+from medray.dataset import Dataset, check_leaks, label_arrays, open_dataset
+from medray.errors import DataError, RejectError
+from medray.evaluate.cohort import check_held_out, cohort_of
+from medray.evaluate.mistakes import binary_mistakes, multiclass_mistakes
+from medray.evaluate.multiclass import multiclass_result
+from medray.evaluate.results import Scored, Settings, binary_result
+from medray.explain.heatmap import as_uint8, encode_png, heatmap_png
+from medray.package import Package, Task, add_evaluation
+from medray.provenance import provenance
+from medray.report.card import evaluation_metrics, render_card
+from medray.report.document import History, Mistake, Opening, Provenance, Report, TargetResult
+from medray.report.html import render_html
+from medray.report.words import one_line
+from medray.score.predictor import Predictor
+from medray.spec.load import spec_sha256
+from medray.spec.models import RunSpec
+from medray.workload import Target
+from medray.workloads import WORKLOADS
+
+Array = NDArray[Any]
+Progress = Callable[[dict[str, Any]], None]
+
+_log = logging.getLogger(__name__)
+
+# Rows predicted between two words of progress; the predictor cuts them further.
+_ROWS = 256
+
+_OTHER_DATA = (
+    "The package was not trained on this version of the dataset: patients it learned from may "
+    "stand in held-out here, which would flatter every number below."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationResult:
+    """Where the report lies and what it says. `openings` counts looks at `held_out` so far."""
+
+    report: Report
+    html_uri: str
+    json_uri: str
+    package: str
+    openings: int
+
+    def headline(self) -> str:
+        """One line for a terminal."""
+        return "held-out " + "; ".join(one_line(self.report))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Facts as JSON."""
+        held_out = next(row for row in self.report.cohort.rows if row.split == "held_out")
+        return {
+            "report": self.html_uri,
+            "json": self.json_uri,
+            "package": self.package,
+            "held_out_patients": held_out.patients,
+            "held_out_items": held_out.items,
+            "openings": self.openings,
+            "notes": list(self.report.notes),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Split:
+    """One split, sorted by item: its columns (`pixels` too), and by target truth and logits."""
+
+    columns: dict[str, Array]
+    truth: Mapping[str, Array]
+    logits: Mapping[str, Array]
+
+    def scored(self, target: str) -> Scored | None:
+        """One target of it; None where the split is empty."""
+        if not len(self.columns["item_id"]):
+            return None
+        return Scored(
+            item_ids=self.columns["item_id"],
+            subject_ids=self.columns["subject_id"],
+            truth=np.asarray(self.truth[target]),
+            logits=self.logits[target],
+        )
+
+
+def evaluate(
+    spec: RunSpec, *, progress: Progress | None = None, workload: Task | None = None
+) -> EvaluationResult:
+    """Evaluate the run's package on `held_out`; writes report/ and the package's model card.
+
+    `workload`: absent: the one of WORKLOADS that the package names. Run again, it looks again (and
+    says so in the report). Raises DataError when there is no dataset, or `held_out` is empty or
+    has one outcome for every target; LeakError when a subject or an identical image stands in two
+    splits; PackageError when the package is not intact.
+    """
+    tell = progress or _silent
+    package_uri = storage.join(spec.output_uri, "package")
+    predictor = Predictor(package_uri, device="auto", workload=workload)
+    package, targets = predictor.package, predictor.targets
+    task = workload or WORKLOADS[package.workload]
+    dataset = open_dataset(spec.output_uri)
+    left_out = check_leaks(dataset.labels(), dataset.hashes(), spec.split.identical_images)
+    labels = _without(label_arrays(dataset.labels()), left_out)
+    truth = _truth(task, package, labels)
+    held_out_N = labels["split"] == "held_out"
+    check_held_out(targets, {name: values[held_out_N] for name, values in truth.items()})
+
+    openings = _record_opening(spec, package)
+    tuning, held_out = (
+        _read_split(split, dataset, left_out, predictor, task, tell)
+        for split in ("tuning", "held_out")
+    )
+    columns, absent = _group_columns(spec.evaluate.subgroups, held_out.columns)
+    results, pictures = _results(spec, predictor, tuning, held_out, columns, tell)
+    fingerprint = dataset.fingerprint()
+    report = Report(
+        name=package.name,
+        version=package.version,
+        workload=package.workload,
+        dataset=dataset.meta.name,
+        notes=_notes(package, fingerprint, absent),
+        min_patients=spec.evaluate.min_patients,
+        replicates=spec.evaluate.replicates,
+        cohort=cohort_of(targets, truth, labels["split"], labels["subject_id"], labels["study_id"]),
+        targets=results,
+        history=history_of(package.metrics.get("history") or []),
+        openings=openings,
+        provenance=_provenance(spec, package, fingerprint),
+        spec=spec.model_dump(mode="json"),
+    )
+    return _write(spec, package, report, pictures)
+
+
+def _silent(_: dict[str, Any]) -> None:
+    """Tell nobody."""
+
+
+def _without(columns: dict[str, Array], left_out: set[str]) -> dict[str, Array]:
+    """Drop the items that the split's policy leaves out."""
+    keep_N = np.array([item not in left_out for item in columns["item_id"]], dtype=bool)
+    return {name: values[keep_N] for name, values in columns.items()}
+
+
+def _truth(task: Task, package: Package, columns: Mapping[str, Array]) -> dict[str, Array]:
+    params = task.params_model.model_validate(package.spec.params)
+    return {name: np.asarray(values) for name, values in task.truth(columns, params).items()}
+
+
+def _record_opening(spec: RunSpec, package: Package) -> tuple[Opening, ...]:
+    """Add this look at `held_out` to the list, and return all of it."""
+    uri = storage.join(spec.output_uri, "report", "openings.jsonl")
+    before = storage.read_bytes(uri) if storage.exists(uri) else b""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    opening = Opening(time=now, package=package.digest)
+    after = before + opening.model_dump_json().encode() + b"\n"
+    storage.write_atomic(uri, after)
+    return tuple(Opening.model_validate_json(line) for line in after.splitlines() if line.strip())
+
+
+def _read_split(
+    split: str,
+    dataset: Dataset,
+    left_out: set[str],
+    predictor: Predictor,
+    task: Task,
+    tell: Progress,
+) -> _Split:
+    """Read a split and predict it. Raises DataError when the package does not take its items."""
+    columns = _without(dataset.read(split), left_out)
+    total = len(columns["item_id"])
+    parts: dict[str, list[Array]] = {target.name: [] for target in predictor.targets}
+    for start in range(0, total, _ROWS):
+        rows = {"pixels": columns["pixels"][start : start + _ROWS]}
+        try:
+            answered = predictor.logits(rows)
+        except RejectError as reject:
+            raise DataError(
+                f"the package does not take the items of this dataset: {reject.detail}",
+                remedy="evaluate the package with the dataset it was trained on",
+            ) from reject
+        for name, values in answered.items():
+            parts[name].append(values)
+        done = min(start + _ROWS, total)
+        tell({"stage": f"predict {split}", "done": done, "total": total, "unit": "items"})
+    return _Split(
+        columns=columns,
+        truth=_truth(task, predictor.package, columns) if total else {},
+        logits={name: np.concatenate(values) for name, values in parts.items() if values},
+    )
+
+
+def _group_columns(
+    names: Sequence[str], columns: Mapping[str, Array]
+) -> tuple[dict[str, Array], list[str]]:
+    """Subgroup columns (N,) that the dataset has, and the names of those it has not."""
+    present = {name: columns[name] for name in names if name in columns}
+    return present, [name for name in names if name not in columns]
+
+
+def _results(
+    spec: RunSpec,
+    predictor: Predictor,
+    tuning: _Split,
+    held_out: _Split,
+    columns: Mapping[str, Array],
+    tell: Progress,
+) -> tuple[tuple[TargetResult, ...], dict[str, bytes]]:
+    """Give results of every target, and the pictures of their mistakes by name."""
+    settings = Settings(spec.evaluate, spec.seed)
+    calibration = predictor.package.calibration
+    results: list[TargetResult] = []
+    pictures: dict[str, bytes] = {}
+    total = len(predictor.targets)
+    for number, target in enumerate(predictor.targets):
+        tell({"stage": "measure", "done": number, "total": total, "unit": "targets"})
+        here, before = held_out.scored(target.name), tuning.scored(target.name)
+        if here is None:
+            continue
+        result = (
+            binary_result(target.name, here, before, calibration, columns, settings)
+            if target.kind == "binary"
+            else multiclass_result(
+                target.name, target.classes, here, before, calibration, columns, settings
+            )
+        )
+        if not result.undefined:
+            drawn = _mistakes(target, here, predictor, spec.evaluate.mistakes)
+            named = [
+                (mistake.model_copy(update={"picture": f"{number}-{i}"}), row)
+                for i, (row, mistake) in enumerate(drawn)
+            ]
+            for mistake, row in named:
+                picture = _picture(predictor, target, held_out.columns["pixels"][row])
+                pictures[str(mistake.picture)] = picture
+            result = result.model_copy(update={"mistakes": tuple(m for m, _ in named)})
+        results.append(result)
+    tell({"stage": "measure", "done": total, "total": total, "unit": "targets"})
+    return tuple(results), pictures
+
+
+def _mistakes(
+    target: Target, held_out: Scored, predictor: Predictor, most: int
+) -> list[tuple[int, Mistake]]:
+    calibration = predictor.package.calibration
+    if target.kind == "binary":
+        return binary_mistakes(target.name, held_out, calibration, most)
+    return multiclass_mistakes(target.name, target.classes, held_out, calibration, most)
+
+
+def _picture(predictor: Predictor, target: Target, pixels: Array) -> bytes:
+    """PNG of one item with its heat map beside it; alone where none can be made."""
+    try:
+        return heatmap_png(pixels, predictor.heatmap(pixels, target.name))
+    except RejectError as reject:
+        _log.warning("no heat map for an item: %s", reject.code)
+        return encode_png(as_uint8(pixels))
+
+
+def _notes(package: Package, fingerprint: str, absent: Sequence[str]) -> tuple[str, ...]:
+    notes: list[str] = []
+    if package.lineage.get("dataset") != fingerprint:
+        notes.append(_OTHER_DATA)
+    if absent:
+        notes.append(f"No results by {', '.join(absent)}: the dataset has no such column.")
+    return tuple(notes)
+
+
+def history_of(records: Sequence[Mapping[str, Any]]) -> History | None:
+    """Learning curves of a training's history: its loss, and every metric measured on tuning.
+
+    `records`: one per epoch with `epoch`, `loss`, `tuning` {name: value}, `best_epoch`.
+    """
+    if not records:
+        return None
+    names = list(dict.fromkeys(name for record in records for name in record.get("tuning", {})))
+    series = {"training loss": tuple(record.get("loss") for record in records)} | {
+        f"tuning {name}": tuple(record.get("tuning", {}).get(name) for record in records)
+        for name in names
+    }
+    return History(
+        epochs=tuple(int(record["epoch"]) for record in records),
+        best_epoch=records[-1].get("best_epoch"),
+        series=series,
+    )
+
+
+def _provenance(spec: RunSpec, package: Package, fingerprint: str) -> Provenance:
+    return Provenance(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        package=package.ref,
+        package_digest=package.digest,
+        data_fingerprint=fingerprint,
+        spec_sha256=spec_sha256(spec),
+        software=provenance(),
+        lineage=package.lineage,
+    )
+
+
+def _write(
+    spec: RunSpec, package: Package, report: Report, pictures: Mapping[str, bytes]
+) -> EvaluationResult:
+    """Write the page, the document and the package's card; each is whole or absent."""
+    folder = storage.join(spec.output_uri, "report")
+    html_uri, json_uri = storage.join(folder, "report.html"), storage.join(folder, "report.json")
+    storage.write_atomic(html_uri, render_html(report, pictures).encode())
+    storage.write_atomic(json_uri, (report.model_dump_json(indent=1) + "\n").encode())
+    add_evaluation(package, evaluation_metrics(report), render_card(report))
+    return EvaluationResult(report, html_uri, json_uri, package.ref, len(report.openings))

@@ -1,0 +1,93 @@
+"""Which split every item stands in: by a column, or by a keyed hash of its subject."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+
+from medray.errors import DataError
+from medray.ingest.scan import split_of_folder
+from medray.privacy.pseudonyms import pseudonym
+from medray.spec.models import SPLITS, SplitSpec
+
+
+def by_subject(key: bytes, subjects: Sequence[str], fractions: Mapping[str, float]) -> list[str]:
+    """Assign by a keyed hash: a subject never moves when others come or go."""
+    return [_bucket(key, "split", subject, fractions) for subject in subjects]
+
+
+def _bucket(key: bytes, kind: str, subject: str, fractions: Mapping[str, float]) -> str:
+    place = int(pseudonym(key, kind, subject)[:13], 16) / 16**13  # 52 bits: exact in a float
+    for split in SPLITS:
+        place -= fractions.get(split, 0.0)
+        if place < 0:
+            return split
+    return next(split for split in reversed(SPLITS) if fractions.get(split, 0.0) > 0)
+
+
+def by_column(
+    key: bytes, subjects: Sequence[str], values: Sequence[str | None], spec: SplitSpec
+) -> tuple[list[str | None], bool]:
+    """Read splits from a column; null stays null (in no split).
+
+    When no row says `tuning`, the share tuning / (train + tuning) of `fractions` is taken out of
+    the subjects of `train` by keyed hash; the second value tells whether that was done.
+    Raises DataError for values that name no split.
+    """
+    splits = [None if value is None else split_of_folder(str(value)) for value in values]
+    strange = [
+        v for v, split in zip(values, splits, strict=True) if v is not None and split is None
+    ]
+    if strange or not any(splits):
+        raise DataError(
+            f"the split column {spec.column!r} holds {len(set(strange))} values that name no split"
+            if strange
+            else f"the split column {spec.column!r} is empty for every item",
+            remedy="it must hold train, tuning (or val, validation) and held_out (or test)",
+        )
+    share = _tuning_share(spec)
+    if "tuning" in splits or share == 0:
+        return splits, False
+    parts = {"train": 1 - share, "tuning": share}
+    carved = [
+        _bucket(key, "tuning", subject, parts) if split == "train" else split
+        for subject, split in zip(subjects, splits, strict=True)
+    ]
+    return carved, True
+
+
+def _tuning_share(spec: SplitSpec) -> float:
+    train, tuning = spec.fractions.get("train", 0.0), spec.fractions.get("tuning", 0.0)
+    return tuning / (train + tuning) if train + tuning > 0 else 0.0
+
+
+def assign(
+    key: bytes, subjects: Sequence[str], columns: Mapping[str, pa.Array], spec: SplitSpec
+) -> tuple[list[str | None], str]:
+    """Give every item its split, and say in words how that was done.
+
+    `columns`: what `spec.column` may name. Raises DataError when it is not there.
+    """
+    if spec.column is None:
+        splits: list[str | None] = [*by_subject(key, subjects, spec.fractions)]
+        shares = ", ".join(f"{name} {spec.fractions.get(name, 0):g}" for name in SPLITS)  # type: ignore[call-overload]
+        return splits, f"by subject, keyed hash ({shares})"
+    if spec.column not in columns:
+        named = ", ".join(sorted(columns)[:12]) or "none"
+        raise DataError(
+            f"no joined table has the split column {spec.column!r}",
+            remedy=f"columns there are: {named}. Join the table that holds it under "
+            "ingest.tables, or remove split.column to split by subject",
+        )
+    values = columns[spec.column].to_pylist()
+    found, carved = by_column(key, subjects, values, spec)
+    how = f"by the column {spec.column}"
+    if carved:
+        how += f"; it names no tuning, so {_tuning_share(spec):.0%} of train's subjects became it"
+    return found, how
+
+
+def overview(splits: Sequence[str | None]) -> dict[str, int]:
+    """Items per split, and `none` for those in no split."""
+    counts = Counter(split or "none" for split in splits)
+    return {name: counts[name] for name in (*SPLITS, "none") if counts[name] or name != "none"}

@@ -1,0 +1,89 @@
+"""What an ingest did, in numbers that hold no identifier: printed, and kept as summary.json."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from medray.ingest.parts import Row
+
+
+@dataclass(slots=True)
+class TableSummary:
+    """How one table met the archive. Example rows count as a spreadsheet does (header: 1)."""
+
+    name: str
+    on: str
+    rows: int
+    unmatched_files: int
+    unmatched_rows: int
+    example_file_ids: list[str]
+    example_rows: list[int]
+    left_out_columns: list[str]
+
+
+@dataclass(slots=True)
+class IngestSummary:
+    """Counts of one ingest, and of the dataset as it stands after it.
+
+    files            in the archive now; = ok + ignored + rejected
+    new … vanished   against the last ingest; vanished files leave the dataset
+    headers, decoded files read in this run; resumed: taken over from an interrupted one
+    rejected_share   rejected / (ok + rejected); over_limit: it is past ingest.reject_limit
+    changed_dataset  False when there was nothing to do
+    seconds          of this run; files_per_second: of its header or decode work
+    """
+
+    files: int = 0
+    new: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    vanished: int = 0
+    headers: int = 0
+    decoded: int = 0
+    resumed: int = 0
+    ok: int = 0
+    ignored: int = 0
+    rejected: int = 0
+    reasons: dict[str, int] = field(default_factory=dict[str, int])
+    items: int = 0
+    subjects: int = 0
+    studies: int = 0
+    splits: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
+    without_split: int = 0
+    split_by: str = ""
+    identical_left_out: int = 0
+    without_patient_id: int = 0
+    tables: list[TableSummary] = field(default_factory=list[TableSummary])
+    bytes: int = 0
+    seconds: float = 0.0
+    files_per_second: float = 0.0
+    stages_s: dict[str, float] = field(default_factory=dict[str, float])
+    rejected_share: float = 0.0
+    over_limit: bool = False
+    changed_dataset: bool = True
+    run: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as in summary.json."""
+        return asdict(self)
+
+    def count_files(self, rows: Sequence[Row], reject_limit: float) -> None:
+        """Fill what follows from the rows of FILES."""
+        status = Counter(row["status"] for row in rows)
+        self.files = len(rows)
+        self.ok, self.ignored, self.rejected = (
+            status[name] for name in ("ok", "ignored", "rejected")
+        )
+        reasons = Counter(row["reason"] for row in rows if row["reason"])
+        self.reasons = dict(sorted(reasons.items()))
+        self.bytes = sum(row["size"] for row in rows)
+        readable = self.ok + self.rejected
+        self.rejected_share = self.rejected / readable if readable else 0.0
+        self.over_limit = self.rejected_share > reject_limit
+
+
+def from_dict(values: dict[str, Any]) -> IngestSummary:
+    """Read what `to_dict` made. Raises TypeError for keys of another version."""
+    tables = [TableSummary(**table) for table in values.get("tables", [])]
+    return IngestSummary(**{**values, "tables": tables})

@@ -1,0 +1,203 @@
+"""From a dataset to what the loop eats: fitted preprocessing and feeds of its splits.
+
+A split is held in memory when it fits in a quarter of the machine's, else Ray Data streams it.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from pydantic import BaseModel
+
+from medray import storage
+from medray.dataset import Dataset, to_columns
+from medray.errors import DataError, RejectError
+from medray.spec.models import RunSpec, TrainSpec
+from medray.train.feed import Feed, MemoryFeed, Place, StreamFeed
+from medray.workload import Batch, Columns, Workload
+
+if TYPE_CHECKING:
+    import ray.data
+
+Task = Workload[Any, Any]
+Array = np.ndarray[Any, Any]
+Cache = Literal["memory", "stream"]
+
+_ROWS = 256
+_BLOCK_BYTES = 32 << 20
+_SHUFFLE_BUFFER_BYTES = 256 << 20
+_STORED = ("item_id", "pixels", "shape", "dtype")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dataset as one workload sees it."""
+
+    dataset: Dataset
+    task: Task
+    params: BaseModel
+    spec: RunSpec
+    train: TrainSpec
+    cache: Cache
+
+
+def open_source(dataset: Dataset, task: Task, params: BaseModel, spec: RunSpec) -> Source:
+    """Check that the dataset supports the task. Raises DataError."""
+    settings = spec.train or TrainSpec()
+    present = set(dataset.labels().column_names)
+    absent = [name for name in task.label_columns(params) if name not in present]
+    if absent:
+        known = sorted(present - {"item_id", "subject_id", "study_id", "split"})
+        raise DataError(
+            f"the dataset has no label column {', '.join(map(repr, absent))}",
+            remedy=f"its columns are {', '.join(known)}; join a table in `ingest.tables`",
+        )
+    counts = dataset.counts()
+    for split in ("train", "tuning"):
+        if not counts[split]["items"]:
+            raise DataError(
+                f"the split {split!r} is empty",
+                remedy="check split.column or split.fractions, and ingest again",
+            )
+    cache = settings.cache
+    if cache == "auto":
+        bytes_held = dataset.nbytes("train") + dataset.nbytes("tuning")
+        cache = "memory" if bytes_held <= _memory_bytes() / 4 else "stream"
+    return Source(dataset, task, params, spec, settings, cache)
+
+
+def _memory_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def fit(source: Source) -> BaseModel:
+    """What preprocessing learns from `train`, in this process or in Ray Data."""
+    task, params = source.task, source.params
+    if source.cache == "memory":
+        columns = source.dataset.read("train")
+        rows = len(columns["item_id"])
+        parts = [
+            task.summarize({k: v[at : at + _ROWS] for k, v in columns.items()}, params)
+            for at in range(0, rows, _ROWS)
+        ]
+    else:
+        labels = source.dataset.columns("train")
+
+        def summarize(table: pa.Table) -> pa.Table:
+            return task.summarize(to_columns(table, labels), params)
+
+        summaries = stream(source.dataset, "train").map_batches(
+            summarize, batch_size=_ROWS, batch_format="pyarrow"
+        )
+        batches: Any = summaries.iter_batches(batch_size=None, batch_format="pyarrow")
+        parts = [part for part in batches if part.num_rows]
+    return task.fit(pa.concat_tables(parts), params)
+
+
+def collate(source: Source, fitted: BaseModel) -> Callable[[Columns], Batch]:
+    """The workload's collate; a refused shape is the dataset's fault here, not a row's."""
+
+    def apply(columns: Columns) -> Batch:
+        try:
+            return source.task.collate(columns, source.params, fitted)
+        except RejectError as error:
+            raise DataError(f"the dataset does not fit the model: {error}") from error
+
+    return apply
+
+
+def feeds(
+    source: Source,
+    fitted: BaseModel,
+    place: Place,
+    device: torch.device,
+    streams: Mapping[str, Any] | None = None,
+) -> tuple[Feed, Feed]:
+    """Feeds of `train` and `tuning` for one worker.
+
+    streams  split → iterator over this worker's rows; absent: Ray Data read from here.
+    """
+    make = _memory_feed if source.cache == "memory" else _stream_feed
+    train = make(source, fitted, "train", place, device, streams)
+    return train, make(source, fitted, "tuning", place, device, streams)
+
+
+def _memory_feed(
+    source: Source,
+    fitted: BaseModel,
+    split: str,
+    place: Place,
+    device: torch.device,
+    streams: Mapping[str, Any] | None,
+) -> Feed:
+    columns = source.dataset.read(split)
+    batch = collate(source, fitted)(columns)
+    rest = {name: values for name, values in columns.items() if name != "pixels"}
+    return MemoryFeed(batch, rest, source.train.batch_size, source.spec.seed, place, device)
+
+
+def _stream_feed(
+    source: Source,
+    fitted: BaseModel,
+    split: str,
+    place: Place,
+    device: torch.device,
+    streams: Mapping[str, Any] | None,
+) -> Feed:
+    labels = source.dataset.columns(split)
+    items = len(labels["item_id"])
+    item_bytes = max(1, source.dataset.nbytes(split) // max(items, 1))
+    rows = streams[split] if streams else stream(source.dataset, split)
+
+    def open_rows(batch_size: int, seed: int | None) -> Iterator[Columns]:
+        shuffle: dict[str, Any] = {}
+        if seed is not None:
+            buffer = max(2 * batch_size, _SHUFFLE_BUFFER_BYTES // item_bytes)
+            shuffle = {
+                "local_shuffle_buffer_size": min(buffer, max(items, 1)),
+                "local_shuffle_seed": seed,
+                "drop_last": True,
+            }
+        batches = rows.iter_batches(batch_size=batch_size, batch_format="pyarrow", **shuffle)
+        for number, table in enumerate(batches):
+            # every rank streams all of `tuning` and answers for its part of it
+            if seed is not None or number % place.world == place.rank:
+                yield to_columns(table, labels)
+
+    return StreamFeed(
+        open_rows,
+        collate(source, fitted),
+        items,
+        source.train.batch_size,
+        source.spec.seed,
+        place,
+        device,
+    )
+
+
+def stream(dataset: Dataset, split: str) -> "ray.data.Dataset":
+    """Rows of one split (item_id, pixels, shape, dtype) as a Ray Data dataset."""
+    import ray.data
+
+    from medray.ingest.cluster import ensure_ray
+
+    ensure_ray()
+    files = dataset.image_files()
+    fs, _ = storage.filesystem(dataset.images_uri)
+    paths = [storage.filesystem(uri)[1] for uri in files]
+    wanted = pa.array(dataset.columns(split)["item_id"], pa.string())
+    item_bytes = max(1, dataset.nbytes(split) // max(len(wanted), 1))
+    # files are packed into few tasks whatever is asked for; a repartition spreads them again
+    rows = ray.data.read_parquet(paths, filesystem=fs, columns=list(_STORED)).repartition(
+        target_num_rows_per_block=max(1, _BLOCK_BYTES // item_bytes)
+    )
+
+    def keep(table: pa.Table) -> pa.Table:
+        return table.filter(pc.is_in(table["item_id"], value_set=wanted))  # pyright: ignore[reportAttributeAccessIssue]
+
+    return rows.map_batches(keep, batch_size=None, batch_format="pyarrow")
