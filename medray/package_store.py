@@ -8,6 +8,7 @@ object stores: a prediction on one file must not wait for it.
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from uuid import uuid4
@@ -46,7 +47,8 @@ def commit(uri: str, files: Mapping[str, bytes], last: str, last_bytes: bytes) -
             storage.write_atomic(storage.join(uri, name), data)
         return
     # Always the same name, so that what a killed run left is cleared by the next one.
-    partial = target.parent / f".{target.name}.partial"
+    staging = target.parent / ".staging"
+    partial = staging / f"{target.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     try:
         for name, data in {**files, last: last_bytes}.items():
@@ -59,6 +61,8 @@ def commit(uri: str, files: Mapping[str, bytes], last: str, last_bytes: bytes) -
         partial.rename(target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        with suppress(OSError):  # something else is at work there too
+            staging.rmdir()
 
 
 def fetch(uri: str, manifest_bytes: bytes) -> Path:

@@ -28,7 +28,26 @@ def console() -> Console:
 
 def ingest(summary: "IngestSummary") -> None:
     """What was read, refused, joined and split."""
-    _done(summary.headline(), summary.to_dict())
+    facts: dict[str, Any] = {
+        "files": {k: getattr(summary, k) for k in ("new", "changed", "unchanged", "vanished")},
+        "resumed from an interrupted run": summary.resumed,
+        "refused": summary.reasons,
+        "studies": summary.studies,
+        **{
+            split: f"{count['items']:,} items of {count['subjects']:,} patients"
+            for split, count in summary.splits.items()
+        },
+        "split": summary.split_by,
+        "identical pictures left out": summary.identical_left_out,
+        "files without a patient id": summary.without_patient_id,
+    }
+    for table in summary.tables:
+        facts[table.name] = (
+            f"{table.rows:,} rows on {table.on}; {table.unmatched_rows:,} match no file, "
+            f"{table.unmatched_files:,} files match no row (listed in summary.json)"
+        )
+    facts["read"] = f"{summary.bytes / 1e6:,.1f} MB in {summary.seconds:.1f} s"
+    _done(summary.headline(), facts)
     if summary.over_limit:
         _warn("the rejected share passed ingest.reject_limit (exit code 3); the dataset stands")
 
@@ -92,7 +111,7 @@ def _done(headline: str, values: Mapping[str, Any]) -> None:
 def _print_facts(values: Mapping[str, Any]) -> None:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 2))
     for key, value in values.items():
-        if value not in (None, {}, []):
+        if value not in (None, {}, [], (), "", 0):
             table.add_row(key.replace("_", " "), _say(value))
     console().print(table, highlight=False)
 
@@ -104,7 +123,7 @@ def _say(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     if isinstance(value, Mapping):
-        return ", ".join(f"{k} {_say(v)}" for k, v in value.items())
+        return ", ".join(f"{k} {_say(v)}" for k, v in value.items() if v not in (None, 0, ""))
     if isinstance(value, (list, tuple)):
         shown = ", ".join(_say(v) for v in value[:6])
         return shown + (f", … {len(value) - 6:,} more" if len(value) > 6 else "")

@@ -2,9 +2,12 @@
 
     files      bytes → dataset, every fault a `RejectError`
     instance   dataset → the attributes that tables need, and "can this become a picture?"
+    frames     pixel data → the bytes of each frame
     codecs     one frame's bytes → stored values, one literal table of transfer syntaxes
     contained  the same, in a child process that may crash or hang without harm
-    pixels     dataset → pictures: modality LUT, VOI, palette, colour (PS3.3 C.7.6, C.11)
+    luts       modality and VOI transforms of a header, as values (PS3.3 C.11)
+    colour     palette and colour samples → RGB (PS3.3 C.7.6.3.1)
+    pixels     dataset → pictures, by all of the above
     resize     area resizing and channels
     raster     PNG and JPEG → the same pictures
     write      arrays → valid minimal instances, for demos and tests

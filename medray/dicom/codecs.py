@@ -2,7 +2,7 @@
 
 Owns: the table, reading codestream headers, size checks before and after decoding. Knows
 neither datasets nor modality or colour transforms, so that the decode child (see contained)
-starts without pydicom. Cutting pixel data into frames is files' work.
+starts without pydicom. Cutting pixel data into frames is frames' work.
 
 Shapes: H rows, W columns, S samples per pixel.
 """

@@ -1,27 +1,24 @@
-"""Bytes of a file → a parsed dataset → frames, with every fault a `RejectError`.
+"""Bytes of a file → a parsed dataset, with every fault a `RejectError`.
 
-Owns: telling DICOM from other files, bounded inflation, truncation checks, silence, cutting
-pixel data into frames. Decodes nothing (see codecs). Must not know about paths.
+Owns: telling DICOM from other files, bounded inflation, truncation checks, silence, walking the
+items of encapsulated pixel data. Cuts no frames (see frames). Must not know about paths.
 """
 
 import struct
 import threading
 import warnings
 import zlib
-from bisect import bisect_left
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from io import BytesIO
-from itertools import pairwise
 from typing import Literal
 
-import numpy as np
 import pydicom
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import FileMetaDataset
 from pydicom.filereader import read_dataset
 
-from medray.dicom.codecs import DEFLATED, GE_PRIVATE, FrameFormat
+from medray.dicom.codecs import DEFLATED, GE_PRIVATE
 from medray.errors import Code, RejectError
 
 Kind = Literal["dicom", "dicom_no_preamble", "png", "jpeg", "zip", "other"]
@@ -255,9 +252,6 @@ def _add_pixel_data(dataset: pydicom.Dataset, data: bytes, at: int) -> None:
     )
 
 
-# ---------------------------------------------------------------- frames
-
-
 def items(data: bytes, start: int = 0) -> Iterator[tuple[int, int, int]]:
     """Walk encapsulated items up to the sequence delimiter (PS3.5 A.4).
 
@@ -279,79 +273,3 @@ def items(data: bytes, start: int = 0) -> Iterator[tuple[int, int, int]]:
         at += 8 + length
     if data[at:].strip(b"\0"):
         raise RejectError(Code.TRUNCATED, "the file ends inside the header of a fragment")
-
-
-def split_encapsulated(
-    data: bytes, frames: int, offsets: Sequence[int] = (), lengths: Sequence[int] = ()
-) -> list[bytes]:
-    """Fragments → frames (PS3.5 A.4), by the extended or basic offset table or by markers.
-
-    `offsets` and `lengths` are the extended offset table (PS3.3 C.7.6.3.1.8), if any.
-    Raises RejectError: FRAME_MISMATCH, TRUNCATED, HEADER_INVALID, NO_PIXEL_DATA.
-    """
-    parts = list(items(data))
-    if len(parts) < 2:
-        raise RejectError(Code.NO_PIXEL_DATA, "encapsulated pixel data without a fragment")
-    (_, table_at, table_length), *parts = parts
-    base = parts[0][0]
-    starts = [at - base for at, _, _ in parts]
-    fragments = [data[at : at + length] for _, at, length in parts]
-    if len(offsets) == frames and set(offsets) <= set(starts):
-        joined = _group(fragments, starts, offsets)
-        if len(lengths) == frames:
-            joined = [part[:length] for part, length in zip(joined, lengths, strict=True)]
-        return joined
-    table = list(struct.unpack_from(f"<{table_length // 4}L", data, table_at))
-    usable = table[:1] == [0] and table == sorted(set(table)) and set(table) <= set(starts)
-    if usable and len(table) == frames:
-        return _group(fragments, starts, table)
-    opens = [at for at, part in zip(starts, fragments, strict=True) if _opens_codestream(part)]
-    if frames == 1 and len(opens) <= 1 and (len(table) <= 1 or not usable):
-        return [b"".join(fragments)]
-    if len(fragments) == frames:
-        return fragments
-    if len(opens) == frames and opens[0] == 0:
-        return _group(fragments, starts, opens)
-    found = len(table) if usable else len(opens) or len(fragments)
-    raise RejectError(Code.FRAME_MISMATCH, f"{frames} frames announced, {found} found")
-
-
-def _opens_codestream(fragment: bytes) -> bool:
-    return fragment.startswith((b"\xff\xd8\xff", b"\xff\x4f\xff\x51", b"\xff\x0a"))
-
-
-def _group(fragments: list[bytes], starts: list[int], offsets: Sequence[int]) -> list[bytes]:
-    """Join the fragments from each offset up to the next one; `starts` ascend."""
-    edges = [bisect_left(starts, offset) for offset in offsets] + [len(starts)]
-    return [b"".join(fragments[low:high]) for low, high in pairwise(edges)]
-
-
-def split_native(data: bytes, frames: int, fmt: FrameFormat) -> list[bytes]:
-    """Native pixel data → frames (PS3.5 8.1.1); frames of single bits are not byte aligned.
-
-    Raises RejectError: TRUNCATED, FRAME_MISMATCH, SIZE_MISMATCH.
-    """
-    need = (fmt.frame_bits * frames + 7) // 8
-    each = (fmt.frame_bits + 7) // 8
-    if len(data) < need:
-        whole = fmt.frame_bits % 8 == 0 and len(data) // each
-        if whole and len(data) - whole * each <= 1:
-            detail = f"{frames} frames announced, {whole} found"
-            raise RejectError(Code.FRAME_MISMATCH, detail)
-        raise RejectError(Code.TRUNCATED, f"pixel data: {len(data)} bytes of {need}")
-    excess = data[need:]
-    if len(excess) > 1 and (len(excess) >= each or excess.strip(excess[:1])):
-        if len(excess) // each * each in (len(excess), len(excess) - 1):
-            detail = f"{frames} frames announced, {len(data) // each} found"
-            raise RejectError(Code.FRAME_MISMATCH, detail)
-        detail = f"pixel data: {len(data)} bytes, {need} expected"
-        raise RejectError(Code.SIZE_MISMATCH, detail)
-    if fmt.frame_bits % 8 == 0:
-        return [data[i * each : (i + 1) * each] for i in range(frames)]
-    bits = np.unpackbits(np.frombuffer(data, np.uint8, need), bitorder="little")
-    return [
-        np.packbits(
-            bits[i * fmt.frame_bits : (i + 1) * fmt.frame_bits], bitorder="little"
-        ).tobytes()
-        for i in range(frames)
-    ]

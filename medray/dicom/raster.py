@@ -14,7 +14,8 @@ from PIL import Image, ImageOps
 
 from medray.dicom.codecs import MAX_DECODED_BYTES
 from medray.dicom.files import quiet, sniff
-from medray.dicom.pixels import GreyMeaning, Picture, as_pictures, render_grey
+from medray.dicom.luts import GreyMeaning
+from medray.dicom.pixels import Picture, as_pictures, render_grey
 from medray.errors import Code, RejectError
 from medray.spec.pixels import PixelSpec
 

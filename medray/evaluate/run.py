@@ -130,7 +130,8 @@ def evaluate(
         version=package.version,
         workload=package.workload,
         dataset=dataset.meta.name,
-        notes=_notes(package, fingerprint, absent),
+        notes=_notes(package, fingerprint),
+        skipped_columns=absent,
         min_patients=spec.evaluate.min_patients,
         replicates=spec.evaluate.replicates,
         cohort=cohort_of(targets, truth, labels["split"], labels["subject_id"], labels["study_id"]),
@@ -203,10 +204,10 @@ def _read_split(
 
 def _group_columns(
     names: Sequence[str], columns: Mapping[str, Array]
-) -> tuple[dict[str, Array], list[str]]:
+) -> tuple[dict[str, Array], tuple[str, ...]]:
     """Subgroup columns (N,) that the dataset has, and the names of those it has not."""
     present = {name: columns[name] for name in names if name in columns}
-    return present, [name for name in names if name not in columns]
+    return present, tuple(name for name in names if name not in columns)
 
 
 def _results(
@@ -268,13 +269,8 @@ def _picture(predictor: Predictor, target: Target, pixels: Array) -> bytes:
         return encode_png(as_uint8(pixels))
 
 
-def _notes(package: Package, fingerprint: str, absent: Sequence[str]) -> tuple[str, ...]:
-    notes: list[str] = []
-    if package.lineage.get("dataset") != fingerprint:
-        notes.append(_OTHER_DATA)
-    if absent:
-        notes.append(f"No results by {', '.join(absent)}: the dataset has no such column.")
-    return tuple(notes)
+def _notes(package: Package, fingerprint: str) -> tuple[str, ...]:
+    return () if package.lineage.get("dataset") == fingerprint else (_OTHER_DATA,)
 
 
 def history_of(records: Sequence[Mapping[str, Any]]) -> History | None:

@@ -1,7 +1,7 @@
 """Work over many rows that can be killed at any moment and goes on where it stopped.
 
-A part is a chunk of rows worked on by one actor of Ray Data, or in this process when there are
-few. The worker writes its data files into a staging folder and, last and atomically, its receipt:
+A part is a chunk of rows worked on by one task of Ray Data, or in this process when there are
+few. It writes its data files into a staging folder and, last and atomically, its receipt:
 a Parquet table with one row per input row. A receipt is the proof that a part is done; a run
 that starts again skips the rows of all receipts it finds. Nothing here is visible to readers;
 the caller publishes what the receipts name, then removes the folder.
@@ -13,10 +13,11 @@ file. Part names are hashes of the rows in it, so that repeating a part overwrit
 import hashlib
 import json
 import os
+import pickle
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
 
 import pyarrow as pa
@@ -51,14 +52,6 @@ class Finished:
     bases: list[str]
     receipts: pa.Table
     resumed: int  # rows that an interrupted run had finished
-
-    def files(self, suffix: str) -> list[str]:
-        """URIs of those data files with this suffix that exist."""
-        with ThreadPoolExecutor(16) as pool:
-            there = pool.map(lambda base: storage.exists(base + suffix), self.bases)
-            return [
-                base + suffix for base, is_there in zip(self.bases, there, strict=True) if is_there
-            ]
 
 
 def key_of(row: Row) -> Key:
@@ -180,22 +173,18 @@ def _work_on(name: str, rows: list[Row], work: Work, folder: str) -> None:
     storage.write_parquet(base + _RECEIPT, work(rows, base))
 
 
-class _Worker:
-    """A Ray Data actor: opens the work once, then does part after part."""
+@lru_cache(maxsize=1)
+def _work_of_process(pickled: bytes) -> tuple[AbstractContextManager[Work], Work]:
+    """Open the work once in a worker process; what it holds ends with the process.
 
-    def __init__(self, open_work: OpenWork, folder: str) -> None:
-        # Never left: what is open ends with the actor's process.
-        self._work = open_work().__enter__()
-        self._folder = folder
-
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        for row in batch.to_pylist():
-            _work_on(row["part"], json.loads(row["rows"]), self._work, self._folder)
-        return batch.select(["part", "count"])
+    The context comes along because it would close what is open if nobody held it.
+    """
+    context = cast(AbstractContextManager[Work], pickle.loads(pickled)())  # noqa: S301 - our own
+    return context, context.__enter__()
 
 
 def _run_on_ray(parts: list[Part], open_work: OpenWork, folder: str) -> Iterator[tuple[str, int]]:
-    """Run parts in an actor pool; one row of the plan is one part and one task.
+    """Run parts as tasks of Ray Data; one row of the plan is one part and one task.
 
     The plan is a file, not an argument, so that Ray never holds the whole job; the reader packs
     small files into one block, so the plan is cut into blocks of one row again.
@@ -210,17 +199,18 @@ def _run_on_ray(parts: list[Part], open_work: OpenWork, folder: str) -> Iterator
     rows = [{"part": name, "rows": json.dumps(rows), "count": len(rows)} for name, rows in parts]
     storage.write_parquet(plan, pa.Table.from_pylist(rows))
     fs, path = storage.filesystem(plan)
-    workers = max(1, min(len(parts), int(ray.cluster_resources().get("CPU", 1))))
+    pickled = ray.cloudpickle.dumps(open_work)
+
+    def task(batch: pa.Table) -> pa.Table:
+        _, work = _work_of_process(pickled)
+        for row in batch.to_pylist():
+            _work_on(row["part"], json.loads(row["rows"]), work, folder)
+        return batch.select(["part", "count"])
+
     finished = (
         ray.data.read_parquet(path, filesystem=fs)
         .repartition(target_num_rows_per_block=1)
-        .map_batches(
-            _Worker,
-            fn_constructor_args=(open_work, folder),
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers),
-            batch_format="pyarrow",
-            batch_size=1,
-        )
+        .map_batches(task, batch_format="pyarrow", batch_size=1)
     )
     try:
         for batch in finished.iter_batches(batch_size=1, batch_format="pyarrow"):

@@ -1,9 +1,6 @@
 """Which split every item stands in: by a column, or by a keyed hash of its subject."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-
-import pyarrow as pa
 
 from medray.errors import DataError
 from medray.ingest.scan import split_of_folder
@@ -11,7 +8,9 @@ from medray.privacy.pseudonyms import pseudonym
 from medray.spec.models import SPLITS, SplitSpec
 
 
-def by_subject(key: bytes, subjects: Sequence[str], fractions: Mapping[str, float]) -> list[str]:
+def by_subject(
+    key: bytes, subjects: Sequence[str], fractions: Mapping[str, float]
+) -> list[str | None]:
     """Assign by a keyed hash: a subject never moves when others come or go."""
     return [_bucket(key, "split", subject, fractions) for subject in subjects]
 
@@ -62,32 +61,18 @@ def _tuning_share(spec: SplitSpec) -> float:
 
 
 def assign(
-    key: bytes, subjects: Sequence[str], columns: Mapping[str, pa.Array], spec: SplitSpec
+    key: bytes, subjects: Sequence[str], values: Sequence[str | None] | None, spec: SplitSpec
 ) -> tuple[list[str | None], str]:
     """Give every item its split, and say in words how that was done.
 
-    `columns`: what `spec.column` may name. Raises DataError when it is not there.
+    `values`: what `spec.column` holds for every item; None when no column is named.
     """
-    if spec.column is None:
-        splits: list[str | None] = [*by_subject(key, subjects, spec.fractions)]
-        shares = ", ".join(f"{name} {spec.fractions.get(name, 0):g}" for name in SPLITS)  # type: ignore[call-overload]
-        return splits, f"by subject, keyed hash ({shares})"
-    if spec.column not in columns:
-        named = ", ".join(sorted(columns)[:12]) or "none"
-        raise DataError(
-            f"no joined table has the split column {spec.column!r}",
-            remedy=f"columns there are: {named}. Join the table that holds it under "
-            "ingest.tables, or remove split.column to split by subject",
-        )
-    values = columns[spec.column].to_pylist()
+    if values is None:
+        fractions: dict[str, float] = {**spec.fractions}
+        shares = ", ".join(f"{name} {fractions.get(name, 0):g}" for name in SPLITS)
+        return by_subject(key, subjects, fractions), f"by subject, keyed hash ({shares})"
     found, carved = by_column(key, subjects, values, spec)
     how = f"by the column {spec.column}"
     if carved:
         how += f"; it names no tuning, so {_tuning_share(spec):.0%} of train's subjects became it"
     return found, how
-
-
-def overview(splits: Sequence[str | None]) -> dict[str, int]:
-    """Items per split, and `none` for those in no split."""
-    counts = Counter(split or "none" for split in splits)
-    return {name: counts[name] for name in (*SPLITS, "none") if counts[name] or name != "none"}

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from medray.ingest.parts import Row
 
 
@@ -64,6 +66,12 @@ class IngestSummary:
     changed_dataset: bool = True
     run: str = ""
 
+    def headline(self) -> str:
+        """One line for a terminal."""
+        said = f"{self.files:,} files: {self.items:,} items of {self.subjects:,} patients"
+        said += f", {self.rejected:,} rejected, {self.ignored:,} ignored"
+        return said if self.changed_dataset else f"nothing new in {said}"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as in summary.json."""
         return asdict(self)
@@ -83,7 +91,6 @@ class IngestSummary:
         self.over_limit = self.rejected_share > reject_limit
 
 
-def from_dict(values: dict[str, Any]) -> IngestSummary:
-    """Read what `to_dict` made. Raises TypeError for keys of another version."""
-    tables = [TableSummary(**table) for table in values.get("tables", [])]
-    return IngestSummary(**{**values, "tables": tables})
+def from_json(data: bytes) -> IngestSummary:
+    """Read summary.json. Raises pydantic.ValidationError for that of another version."""
+    return TypeAdapter(IngestSummary).validate_json(data)

@@ -7,7 +7,10 @@ import hashlib
 import hmac
 import os
 import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from medray.errors import UsageError
 
@@ -46,6 +49,39 @@ def pseudonym(key: bytes, kind: str, value: str) -> str:
     """
     message = f"{kind}\0{value}".encode()
     return hmac.new(key, message, hashlib.sha256).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Pseudonyms of one file. An item is `{item}#{frame}`."""
+
+    item: str
+    subject_id: str
+    study_id: str
+
+
+def identify(key: bytes, header: Mapping[str, Any], subject: str = "patient_id") -> Identity:
+    """Name a file's subject, study and instance from its row of FILES.
+
+    `subject`: what makes two items the same patient: patient_id (with its issuer),
+    study_instance_uid or file. Where that is absent, the study stands for the patient, and the
+    file for the study.
+    """
+    path = header["path"]
+    patient, study = header["patient_id"], header["study_instance_uid"]
+    instance = header["sop_instance_uid"]
+    if subject == "patient_id" and patient:
+        issuer = header["issuer_of_patient_id"] or ""
+        subject_id = pseudonym(key, "patient", f"{issuer}\0{patient}")
+    elif subject != "file" and study:
+        subject_id = pseudonym(key, "patient-of-study", study)
+    else:
+        subject_id = pseudonym(key, "patient-of-file", path)
+    return Identity(
+        item=pseudonym(key, "instance", instance) if instance else pseudonym(key, "file", path),
+        subject_id=subject_id,
+        study_id=pseudonym(key, "study", study) if study else pseudonym(key, "study-of-file", path),
+    )
 
 
 def _key_path() -> Path:

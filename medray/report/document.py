@@ -257,7 +257,11 @@ class Provenance(Section):
 
 
 class Report(Section):
-    """One evaluation of one package on `held_out`."""
+    """One evaluation of one package on `held_out`.
+
+    `notes` are warnings that concern every number; `skipped_columns` are the subgroup columns
+    asked for that the dataset does not have.
+    """
 
     format: Literal["medray-report/1"] = FORMAT
     name: str
@@ -266,6 +270,7 @@ class Report(Section):
     dataset: str
     research_use: str = RESEARCH_USE
     notes: tuple[str, ...] = ()
+    skipped_columns: tuple[str, ...] = ()
     min_patients: int
     replicates: int
     cohort: Cohort

@@ -7,16 +7,32 @@ the same item gives the same score to the bit whatever it is batched with.
 Owns no Ray. Row-level faults are outcomes; they never raise and never touch their neighbours.
 """
 
+import hashlib
+import os
+import secrets
+import weakref
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 
+from medray import items
+from medray.dicom.contained import ContainedDecoder
 from medray.errors import Code, RejectError, UsageError
+from medray.explain.heatmap import as_uint8, heatmap_png
 from medray.package import Task, forward, load_modules, open_package, replay_selftest
-from medray.score.prediction import Outcome, Score
+from medray.privacy.pseudonyms import identify, load_key
+from medray.score.prediction import (
+    FilePrediction,
+    ItemKey,
+    Outcome,
+    PredictionRow,
+    Score,
+    rows_of,
+)
 from medray.workload import Columns
 
 if TYPE_CHECKING:
@@ -26,6 +42,14 @@ Array = np.ndarray[Any, Any]
 
 # Large enough for a processor's kernels, small enough for one file; a GPU wants more at once.
 CHUNK_ROWS = {"cpu": 4, "cuda": 64}
+
+
+class Explanation(NamedTuple):
+    """Where the model looked: picture uint8 (H, W[, 3]), heatmap float32 (H, W) in 0..1."""
+
+    frame: int
+    picture: Array
+    heatmap: Array
 
 
 class Predictor:
@@ -47,6 +71,8 @@ class Predictor:
             self.package, self._task, self._params, self._fitted, self._modules, self.device
         )
         self._chunk = CHUNK_ROWS[self.device.type]
+        self._decoder = ContainedDecoder()  # its child starts with the first compressed file
+        weakref.finalize(self, self._decoder.close)
 
     @property
     def targets(self) -> "tuple[Target, ...]":
@@ -109,26 +135,101 @@ class Predictor:
             outcomes.update(zip(rows, found, strict=True))
         return [outcomes[row] for row in range(len(pixels))]
 
+    def predict_bytes(self, name: str, data: bytes) -> list[PredictionRow]:
+        """Rows of one file: per item and target (multi-class: per class), or one rejected row.
+
+        name  what the file is called, for file_id; pseudonyms are the same as in ingest and score.
+        """
+        return self._answer(name, data, None)[0]
+
+    def predict_file(self, file: str, explain: str | None = None) -> FilePrediction:
+        """Predict one file; `explain` is a folder that gets a heat map of each picture as PNG.
+
+        A file that cannot be read or decoded is a rejected row. Raises UsageError when the
+        folder cannot be written.
+        """
+        pictures: list[str] = []
+        try:
+            data = _read(file)
+        except RejectError as fault:
+            rows = list(rows_of(_no_item(_file_id(file)), Outcome((), fault.code)))
+            return FilePrediction(file, self.package.ref, tuple(rows), fault.detail)
+        rows, detail, found = self._answer(file, data, explain)
+        if explain is not None:
+            stem = f"{Path(file).stem}-{_file_id(file)[:6]}"
+            for one in found:
+                path = Path(explain) / f"{stem}-frame{one.frame}.png"
+                _write(path, heatmap_png(one.picture, one.heatmap))
+                pictures.append(str(path))
+        return FilePrediction(file, self.package.ref, tuple(rows), detail, tuple(pictures))
+
+    def explain_bytes(self, data: bytes, target: str | None = None) -> list[Explanation]:
+        """Where the model looked in each picture of a file; pictures it does not take are left out.
+
+        target  absent: the one of the highest score. Raises RejectError when the file cannot be
+                decoded.
+        """
+        return self._explain(self._decode(items.header_row(data), data), target)
+
+    def _answer(
+        self, name: str, data: bytes, explain: str | None
+    ) -> tuple[list[PredictionRow], str, list[Explanation]]:
+        """Rows, why there is no score, and heat maps when they are asked for."""
+        file_id = _file_id(name)
+        header = {**items.header_row(data), "path": name}
+        try:
+            found = self._decode(header, data)
+        except RejectError as fault:
+            return list(rows_of(_no_item(file_id), Outcome((), fault.code))), fault.detail, []
+        ingest = self.package.spec.ingest
+        who = identify(load_key(), header, ingest.subject if ingest else "patient_id")
+        outcomes = self.predict_arrays([item.pixels for item in found])
+        rows: list[PredictionRow] = []
+        for item, outcome in zip(found, outcomes, strict=True):
+            item_id = f"{who.item}#{item.frame}"
+            key = ItemKey(item_id, who.subject_id, who.study_id, file_id, item.frame)
+            rows.extend(rows_of(key, outcome))
+        detail = next((outcome.detail for outcome in outcomes if outcome.reason), "")
+        return rows, detail, [] if explain is None else self._explain(found, None)
+
+    def _decode(self, header: Mapping[str, Any], data: bytes) -> list[items.ItemPixels]:
+        if header["reason"] is not None:
+            raise RejectError(Code(header["reason"]), header["detail"] or "")
+        return items.decode_items(data, header["kind"], self.package.pixels, (), self._decoder)
+
+    def _explain(self, found: Sequence[items.ItemPixels], target: str | None) -> list[Explanation]:
+        explained: list[Explanation] = []
+        for item in found:
+            try:
+                heat = self.heatmap(item.pixels, target)
+            except RejectError:
+                continue  # the item's own row says why
+            explained.append(Explanation(item.frame, as_uint8(item.pixels), heat))
+        return explained
+
     def heatmap(self, picture: Array, target: str | None = None) -> Array:
         """Where the model looked in one picture: float32 (H, W) in 0..1.
 
-        target  absent: the first. Of a multi-class target the most probable class is explained.
+        target  absent: the one of the highest score. Of a multi-class target the most probable
+                class is explained.
         Raises RejectError when the package does not take the picture, UsageError for a target
         it does not have.
         """
-        known = {one.name: one for one in self.targets}
-        chosen = known.get(target or next(iter(known)))
-        if chosen is None:
+        columns = {"pixels": picture[None]}
+        highest = {
+            name: self.package.calibration.apply(name, values)[0]
+            for name, values in self.logits(columns).items()
+        }
+        chosen = target or max(highest, key=lambda name: float(np.max(highest[name])))
+        if chosen not in highest:
             raise UsageError(
                 f"{self.package.ref} does not predict {target!r}",
-                remedy=f"one of: {', '.join(known)}",
+                remedy=f"one of: {', '.join(highest)}",
             )
-        columns = {"pixels": picture[None]}
-        multiclass = chosen.kind == "multiclass"
-        index = int(self.logits(columns)[chosen.name][0].argmax()) if multiclass else 0
+        index = int(np.argmax(highest[chosen]))
         collated = self._task.collate(columns, self._params, self._fitted)
         batch = {name: values.to(self.device) for name, values in collated.items()}
-        found = self._task.explain(self._modules, batch, chosen.name, index, self._params)
+        found = self._task.explain(self._modules, batch, chosen, index, self._params)
         return found["heatmap"][0].detach().float().cpu().numpy()
 
     def _scores(self, target: "Target", logits: Array) -> list[tuple[Score, ...]]:
@@ -148,6 +249,40 @@ class Predictor:
             )
             for row_p, row_d in table
         ]
+
+
+def _file_id(name: str) -> str:
+    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+def _no_item(file_id: str) -> ItemKey:
+    return ItemKey(file_id, None, None, file_id, None)
+
+
+def _read(file: str) -> bytes:
+    """Read a local or remote file. Raises RejectError(UNREADABLE)."""
+    try:
+        if "://" not in file:
+            return Path(file).read_bytes()
+        from medray import storage
+
+        return storage.read_bytes(file)
+    except OSError as error:
+        raise RejectError(Code.UNREADABLE, error.strerror or type(error).__name__) from None
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all. Raises UsageError."""
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(data)
+        os.replace(partial, path)
+    except OSError as error:
+        raise UsageError(
+            f"the heat map cannot be written: {error.strerror}",
+            remedy="name a folder that you can write to",
+        ) from error
 
 
 def _workload(name: str) -> Task:

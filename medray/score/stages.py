@@ -115,7 +115,7 @@ class Reader:
             )
         except RejectError as fault:
             nothing = dict.fromkeys(("frame", "pixels", "shape", "dtype"))
-            reason = {"item_id": file["item"], "file_items": 1, "reason": str(fault.code)}
+            reason = {"item_id": file["file_id"], "file_items": 1, "reason": str(fault.code)}
             return [common | nothing | reason]
         return [
             common

@@ -132,7 +132,8 @@ def summarize(
 
 
 def _with_status(rows: pa.Table, status: str) -> pa.Table:
-    return rows.filter(pa.array([value == status for value in rows["status"].to_pylist()]))
+    mask = [value == status for value in rows["status"].to_pylist()]
+    return rows.filter(pa.array(mask, pa.bool_()))
 
 
 def _status_of_files(rows: pa.Table) -> dict[str, tuple[str, str]]:

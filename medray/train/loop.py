@@ -56,7 +56,6 @@ class _Tally:
     losses: dict[str, list[Tensor]] = field(default_factory=dict[str, list[Tensor]])
     items: int = 0
     skipped: int = 0
-    in_a_row: int = 0
 
 
 def run(
@@ -149,11 +148,11 @@ def _update(
     if not _all_finite(loss.detach(), norm):
         optimizer.zero_grad(set_to_none=True)
         tally.skipped += 1
-        tally.in_a_row += 1
-        if tally.in_a_row >= SKIPS_IN_A_ROW:
+        state.failing[objective.name] = state.failing.get(objective.name, 0) + 1
+        if state.failing[objective.name] >= SKIPS_IN_A_ROW:
             raise _not_finite(state, objective, batch, rng)
         return
-    tally.in_a_row = 0
+    state.failing[objective.name] = 0
     optimizer.step()
     tally.losses[objective.name].append(loss.detach())
 

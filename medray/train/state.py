@@ -30,7 +30,8 @@ FORMAT = 1
 class TrainState:
     """Modules, their moving averages, optimizers by objective, and where the run stands.
 
-    epoch and step count what is done; `stale` epochs have passed since the best one.
+    epoch and step count what is done; `stale` epochs have passed since the best one; `failing`
+    says how many updates in a row an objective has skipped.
     """
 
     modules: dict[str, nn.Module]
@@ -42,6 +43,7 @@ class TrainState:
     best: float | None = None
     best_epoch: int = 0
     stale: int = 0
+    failing: dict[str, int] = field(default_factory=dict[str, int])
     history: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
     @property
@@ -116,6 +118,7 @@ def _progress(state: TrainState) -> dict[str, Any]:
         "best": state.best,
         "best_epoch": state.best_epoch,
         "stale": state.stale,
+        "failing": state.failing,
         "history": state.history,
     }
 
@@ -132,7 +135,7 @@ def load_state(state: TrainState, data: bytes, device: torch.device) -> None:
         for name, optimizer in state.optimizers.items():
             optimizer.load_state_dict(held["optimizers"][name])
         progress = held["progress"]
-        for key in ("epoch", "step", "skipped", "best", "best_epoch", "stale", "history"):
+        for key in _progress(state):
             setattr(state, key, progress[key])
     except Exception as error:
         raise TrainingError(

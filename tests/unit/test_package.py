@@ -148,7 +148,7 @@ def test_another_package_or_another_thing_is_never_overwritten(copy: Path, tmp_p
 
 def test_what_a_killed_write_left_is_cleared(tmp_path: Path):
     target = tmp_path / "package"
-    left = tmp_path / ".package.partial" / "weights"
+    left = tmp_path / ".staging" / "package.partial" / "weights"
     left.mkdir(parents=True)
     (left / "half.safetensors").write_bytes(b"half")
     make_package(str(target))

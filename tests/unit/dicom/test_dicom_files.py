@@ -8,7 +8,8 @@ import pytest
 from dicom_builders import element, file_of, image_file, items
 
 from medray.dicom import files
-from medray.dicom.files import parse, sniff, split_encapsulated
+from medray.dicom.files import parse, sniff
+from medray.dicom.frames import split_encapsulated
 from medray.errors import Code, RejectError
 
 

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut
 
+from medray.dicom.colour import expand_segments
 from medray.dicom.files import parse
-from medray.dicom.pixels import _expand_segments, decode
+from medray.dicom.pixels import decode
 from medray.dicom.write import WRITABLE, write_instance
 from medray.errors import Code, RejectError
 from medray.spec.pixels import FixedWindow, PixelSpec, WindowIndex
@@ -286,7 +287,7 @@ def test_voi_lut_as_pydicom_does():
 def test_segmented_palette():
     # PS3.3 C.7.9.2: two entries, a line of 4 up to 100, then the same again
     words = [0, 2, 7, 20, 1, 4, 100, 2, 2, 0, 0]
-    assert _expand_segments(words, 12) == [7, 20, 40, 60, 80, 100] * 2
+    assert expand_segments(words, 12) == [7, 20, 40, 60, 80, 100] * 2
 
 
 def test_table_and_direct_way_agree(write):

@@ -3,12 +3,12 @@
 import json
 
 import pytest
+from reports import make_report
 
 from medray.metrics import Interval
 from medray.report import words
 from medray.report.card import evaluation_metrics, render_card
 from medray.report.document import Estimate, Report, number, thinned
-from tests.unit.report.reports import make_report
 
 # Mitchell et al. 2019, figure 1.
 HEADINGS = [

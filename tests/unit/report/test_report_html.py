@@ -2,11 +2,12 @@
 
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import pytest
+from reports import make_report, pictures_of
 
 from medray.report.html import render_html
-from tests.unit.report.reports import make_report, pictures_of
 
 REPORTS = {
     "binary": {},
@@ -97,7 +98,7 @@ def test_headings_do_not_skip_a_level(page):
     levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch(r"h[1-6]", tag)]
     levels.pop(0)  # the index, which stands before the title
     assert levels[0] == 1
-    assert all(b <= a + 1 for a, b in zip(levels, levels[1:], strict=False))
+    assert all(b <= a + 1 for a, b in pairwise(levels))
 
 
 def test_plots_take_the_page_s_colours_and_hold_no_date(page):

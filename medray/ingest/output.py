@@ -1,0 +1,130 @@
+"""The output folder of a run: whose it is, where its tables lie, and who may write now."""
+
+import os
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from medray import storage
+from medray.dataset import DatasetMeta, read_meta
+from medray.errors import OutputConflictError, UsageError
+
+# What verbs make in an output folder; anything else there was not made by medray.
+_OWN = frozenset(
+    {"inventory", "dataset", "training", "package", "report", "predictions", ".staging"}
+)
+_OWN_FILES = frozenset({"score-summary.json", "spec.yaml"})
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Absolute places of an output folder that ingest writes."""
+
+    uri: str
+
+    @property
+    def dataset(self) -> str:
+        """The dataset's folder."""
+        return storage.join(self.uri, "dataset")
+
+    @property
+    def images(self) -> str:
+        """Delta table IMAGES."""
+        return storage.join(self.dataset, "images")
+
+    @property
+    def labels(self) -> str:
+        """Delta table of labels."""
+        return storage.join(self.dataset, "labels")
+
+    @property
+    def summary(self) -> str:
+        """The last ingest's summary."""
+        return storage.join(self.dataset, "summary.json")
+
+    @property
+    def inventory(self) -> str:
+        """Delta table FILES."""
+        return storage.join(self.uri, "inventory")
+
+    @property
+    def staging(self) -> str:
+        """Unpublished work."""
+        return storage.join(self.uri, ".staging", "ingest")
+
+    def remove_staging(self) -> None:
+        """Remove what this verb left unpublished, and folders that are empty then."""
+        storage.remove_tree(self.staging)
+        if storage.is_local(self.uri):
+            for folder in (Path(self.uri, ".staging"), Path(self.uri)):
+                with suppress(OSError):
+                    folder.rmdir()  # fails, as it should, where something is in it
+
+
+def claim(output: Output, wanted: DatasetMeta) -> DatasetMeta | None:
+    """Return the stored meta of an output that this spec may go on with; None for a new one.
+
+    Raises OutputConflictError when the folder holds something else, or a dataset of other
+    settings or of another pseudonym key. Writes nothing.
+    """
+    stored = read_meta(output.dataset)
+    if stored is None:
+        _require_ours(output.uri)
+        return None
+    if stored.key_check != wanted.key_check:
+        raise OutputConflictError(
+            "this dataset was made with another pseudonym key",
+            remedy="let MEDRAY_KEY_FILE name the key it was made with, or use a new output",
+        )
+    if stored.ingest_sha256 != wanted.ingest_sha256:
+        fields = ("pixels", "columns", "subject")
+        differ = [name for name in fields if getattr(stored, name) != getattr(wanted, name)]
+        raise OutputConflictError(
+            f"the output holds a dataset with other settings: {', '.join(differ) or 'format'}",
+            remedy="name another `output`, or restore ingest.pixels, columns and subject",
+        )
+    return stored
+
+
+def _require_ours(uri: str) -> None:
+    if storage.is_local(uri):
+        if os.path.exists(uri) and not os.path.isdir(uri):
+            raise OutputConflictError("the output is a file", remedy="name a folder as `output`")
+        names = set(os.listdir(uri)) if os.path.isdir(uri) else set[str]()
+    else:
+        root = storage.absolute(uri) + "/"
+        below = [each.removeprefix(root) for each in storage.list_files(uri)]
+        names = {each.split("/", 1)[0] for each in below if each}
+    foreign = names - _OWN - _OWN_FILES | names & {"inventory", "dataset"}
+    if foreign:
+        raise OutputConflictError(
+            f"the output folder already holds {len(names)} things that this run did not make",
+            remedy="name a new or empty folder as `output`",
+        )
+
+
+@contextmanager
+def locked(output: Output) -> Generator[None]:
+    """Keep a second ingest out of a local output; the lock ends with the process, however."""
+    if not storage.is_local(output.uri):
+        yield
+        return
+    import fcntl
+
+    folder = Path(output.staging)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = (folder / "lock").open("w")
+    except OSError as error:
+        raise UsageError(
+            f"the output cannot be written: {error.strerror}", remedy="check `output`"
+        ) from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise OutputConflictError(
+                "another ingest is writing this output", remedy="wait for it, or end it first"
+            ) from error
+        yield
