@@ -42,7 +42,12 @@ LAYERS: dict[str, int] = {
     "__main__": 11,
 }
 # Down within one layer, said once: these pairs are allowed.
-ALLOWED_SIDEWAYS = {("package", "workloads"), ("provenance", "storage"), ("api", "demo")}
+ALLOWED_SIDEWAYS = {
+    ("spec", "provenance"),
+    ("package", "workloads"),
+    ("provenance", "storage"),
+    ("api", "demo"),
+}
 RAY = {"ingest", "train", "score"}
 TORCH = {"workload", "workloads", "models", "explain", "package", "train", "score", "evaluate"}
 

@@ -1,8 +1,8 @@
-"""The grey and palette look-up tables, rescales and windows of a header, as values.
+"""The look-up tables, rescales and windows of a header, and what they do to grey values.
 
-Owns: reading them from a dataset, and what each does to a value: modality LUT and rescale
-(PS3.3 C.11.1), VOI LUT and window (C.11.2), padding (C.7.5.1.1.2). Knows neither codecs nor
-what a run asks for (see pixels).
+Owns: modality LUT and rescale (PS3.3 C.11.1), VOI LUT and window (C.11.2), padding
+(C.7.5.1.1.2), the bytes of any table. Decodes nothing (see codecs); must not know what a run
+asks for (see pixels).
 
 Stored values → modality values (float64) → 0..1. Shapes are kept.
 """

@@ -6,6 +6,7 @@ counts of a suppressed group from being subtracted out. The measures themselves 
 Shapes: N items.
 """
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,10 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medray.metrics.subgroups import UNKNOWN, age_band
 from medray.report.document import Estimate, Subgroup, SubgroupTable
 
 Array = NDArray[Any]
+
+UNKNOWN = "unknown"
+
+# Upper bound in years (exclusive) and name. The last band is open: HIPAA asks that ages over 89
+# are not told apart (45 CFR 164.514(b)(2)(i)(C)).
+AGE_BANDS = ((18.0, "0-17"), (40.0, "18-39"), (65.0, "40-64"), (80.0, "65-79"), (math.inf, "80+"))
 
 _AGE_STRING = re.compile(r"(\d{3})([DWMY])")  # PS3.5 6.2, value representation AS
 _PER_YEAR = {"D": 365.25, "W": 52.18, "M": 12.0, "Y": 1.0}
@@ -77,6 +83,18 @@ def subgroup_table(
         rows += [Subgroup(group=name, suppressed=True) for name in small]
     rows.sort(key=lambda entry: (entry.group == UNKNOWN, entry.group))
     return SubgroupTable(attribute=attribute, rounded=rounded, note=note.strip(), rows=tuple(rows))
+
+
+def age_band(years: float | None) -> str | None:
+    """Band of an age in years: "0-17", "18-39", "40-64", "65-79" or "80+"; None or NaN is None.
+
+    Raises ValueError for an age below 0 or an infinite one.
+    """
+    if years is None or math.isnan(years):
+        return None
+    if years < 0.0 or math.isinf(years):
+        raise ValueError("an age must be a finite number of years, 0 or more")
+    return next(name for bound, name in AGE_BANDS if years < bound)
 
 
 def _rounded(row: Subgroup) -> Subgroup:

@@ -5,7 +5,6 @@
     operating       choosing a threshold, and what holds at it
     calibration     temperature, reliability curve, ECE, Brier score, slope and intercept
     classification  the same questions with more than two classes
-    subgroups       one row per group of patients, small groups suppressed
     bootstrap       intervals that resample patients, not rows
 
 Pure functions of numpy arrays: nothing here reads a file or knows a model, torch or ray.

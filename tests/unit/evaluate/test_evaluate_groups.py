@@ -1,11 +1,13 @@
 """Columns as groups of patients, and what a suppressed group must not give away."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medray.evaluate.groups import group_names, subgroup_table
+from medray.evaluate.groups import age_band, group_names, subgroup_table
 from medray.report.document import Estimate, Subgroup
 
 
@@ -143,3 +145,28 @@ def test_many_groups_are_cut_and_many_small_ones_become_one_row():
     assert sum(not row.suppressed for row in found.rows) == 20
     assert [row.group for row in found.rows if row.suppressed] == ["30 small groups"]
     assert "20 largest" in found.note
+
+
+@pytest.mark.parametrize(
+    ("years", "band"),
+    [
+        (0, "0-17"),
+        (17.9, "0-17"),
+        (18, "18-39"),
+        (39.99, "18-39"),
+        (40, "40-64"),
+        (65, "65-79"),
+        (80, "80+"),
+        (104, "80+"),
+        (None, None),
+        (math.nan, None),
+    ],
+)
+def test_age_bands(years, band):
+    assert age_band(years) == band
+
+
+@pytest.mark.parametrize("years", [-1, math.inf])
+def test_impossible_ages_are_refused(years):
+    with pytest.raises(ValueError, match="age"):
+        age_band(years)
