@@ -16,7 +16,6 @@ from pydicom.datadict import tag_for_keyword
 from medray.dicom import files, pixels
 from medray.dicom.codecs import DecodeFrame, decode_frame
 from medray.dicom.instance import (
-    Instance,
     attribute,
     frame_count_of,
     instance_of,
@@ -196,11 +195,11 @@ def decode_items(
     values: dict[str, str | None] = dict.fromkeys(columns)
     if kind == "dicom":
         dataset = files.parse(data)
-        instance = instance_of(dataset)
-        if sop_instance_uid is not None and instance.sop_instance_uid != sop_instance_uid:
+        uid = attribute(dataset, "SOPInstanceUID")
+        if sop_instance_uid is not None and uid != sop_instance_uid:
             raise RejectError(Code.UNREADABLE, "the file changed while it was being ingested")
         pictures = pixels.decode(dataset, as_stored, decode_codec=decode_codec)
-        values = {name: _column(dataset, instance, name) for name in columns}
+        values = {name: _column(dataset, name) for name in columns}
     else:
         pictures = decode_raster(data, as_stored)
     return _fit(pictures, spec, values)
@@ -225,9 +224,10 @@ def _fit(
     ]
 
 
-def _column(dataset: pydicom.Dataset, instance: Instance, keyword: str) -> str | None:
+def _column(dataset: pydicom.Dataset, keyword: str) -> str | None:
     """An attribute as text; a missing PatientAge is reckoned from the birth and study dates."""
     value = attribute(dataset, keyword)
-    if value is None and keyword == "PatientAge" and instance.patient_age_years is not None:
-        return f"{int(instance.patient_age_years):03d}Y"  # AS, PS3.5 6.2
+    if value is None and keyword == "PatientAge":
+        years = instance_of(dataset).patient_age_years
+        return None if years is None else f"{int(years):03d}Y"  # AS, PS3.5 6.2
     return None if value is None else str(value)

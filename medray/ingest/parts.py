@@ -13,10 +13,10 @@ file. Part names are hashes of the rows in it, so that repeating a part overwrit
 import hashlib
 import json
 import os
-import pickle
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, cast
 
@@ -41,7 +41,9 @@ KEY_FIELDS = (
     pa.field("size", pa.int64(), nullable=False),
     pa.field("mtime_ns", pa.int64(), nullable=False),
 )
-IN_PROCESS_ROWS = 200  # starting Ray costs more than reading so few files
+# Starting Ray costs more CPU than reading so few files does (see also `cost` of `finish`).
+IN_PROCESS_ROWS = 1000
+IN_PROCESS_COST = 64 << 20
 _RECEIPT = ".receipt.parquet"
 
 
@@ -73,19 +75,19 @@ def finish(
     """Work on every row of `todo` that no receipt in `folder` covers; returns all receipts.
 
     A part takes rows in order, up to `rows_per_part` and (but for a single row) a sum of `cost`
-    up to `cost_per_part`. Raises MedrayError when a worker fails for another reason than its
-    data, or when the receipts do not cover `todo` exactly once.
+    (bytes to hold, for work that holds any) up to `cost_per_part`. Raises MedrayError when a
+    worker fails for another reason than its data, or when the receipts do not cover `todo`
+    exactly once.
     """
     bases = _resumable(folder, {key_of(row) for row in todo})
     done = _receipts(bases, receipt)
     covered = {key_of(row) for row in _keys(done)}
-    parts = _parts(
-        [row for row in todo if key_of(row) not in covered], rows_per_part, cost, cost_per_part
-    )
+    rest = [row for row in todo if key_of(row) not in covered]
+    parts = _parts(rest, rows_per_part, cost, cost_per_part)
     resumed = len(covered)
     progress(resumed, len(todo))
     count = resumed
-    for name, rows in _run(parts, open_work, folder):
+    for name, rows in _run(parts, open_work, folder, sum(map(cost, rest))):
         bases.append(storage.join(folder, name))
         count += rows
         progress(count, len(todo))
@@ -154,9 +156,11 @@ def _name(rows: Sequence[Row]) -> str:
 # ---------------------------------------------------------------- running
 
 
-def _run(parts: list[Part], open_work: OpenWork, folder: str) -> Iterator[tuple[str, int]]:
-    """Yield (part name, rows) as parts finish."""
-    few = sum(len(rows) for _, rows in parts) <= IN_PROCESS_ROWS
+def _run(
+    parts: list[Part], open_work: OpenWork, folder: str, price: int
+) -> Iterator[tuple[str, int]]:
+    """Yield (part name, rows) as parts finish; `price` is their cost."""
+    few = sum(len(rows) for _, rows in parts) <= IN_PROCESS_ROWS and price <= IN_PROCESS_COST
     if not parts:
         return
     if few and not os.environ.get("RAY_ADDRESS"):
@@ -173,13 +177,21 @@ def _work_on(name: str, rows: list[Row], work: Work, folder: str) -> None:
     storage.write_parquet(base + _RECEIPT, work(rows, base))
 
 
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What a worker process opens once: two jobs are the same when their names are."""
+
+    name: str
+    open_work: OpenWork = field(compare=False)
+
+
 @lru_cache(maxsize=1)
-def _work_of_process(pickled: bytes) -> tuple[AbstractContextManager[Work], Work]:
+def _work_of_process(job: _Job) -> tuple[AbstractContextManager[Work], Work]:
     """Open the work once in a worker process; what it holds ends with the process.
 
     The context comes along because it would close what is open if nobody held it.
     """
-    context = cast(AbstractContextManager[Work], pickle.loads(pickled)())  # noqa: S301 - our own
+    context = job.open_work()
     return context, context.__enter__()
 
 
@@ -199,10 +211,10 @@ def _run_on_ray(parts: list[Part], open_work: OpenWork, folder: str) -> Iterator
     rows = [{"part": name, "rows": json.dumps(rows), "count": len(rows)} for name, rows in parts]
     storage.write_parquet(plan, pa.Table.from_pylist(rows))
     fs, path = storage.filesystem(plan)
-    pickled = ray.cloudpickle.dumps(open_work)
+    job = _Job(f"{folder} {secrets.token_hex(8)}", open_work)
 
     def task(batch: pa.Table) -> pa.Table:
-        _, work = _work_of_process(pickled)
+        _, work = _work_of_process(job)
         for row in batch.to_pylist():
             _work_on(row["part"], json.loads(row["rows"]), work, folder)
         return batch.select(["part", "count"])

@@ -81,7 +81,7 @@ def train(spec: RunSpec, *, progress: Progress | None = None) -> TrainResult:
     kept = Checkpoints(storage.absolute(storage.join(spec.output_uri, "training")))
     package_uri = storage.join(spec.output_uri, "package")
     identity = _identity(source)
-    run = _claim(kept, identity)
+    run = _claim(kept, package_uri, identity)
     if run.get("result"):
         done = _finished(package_uri, run["result"], time.perf_counter() - started)
         if done:
@@ -141,29 +141,47 @@ def _identity(source: Source) -> dict[str, str]:
     return {"spec": canonical_sha256(chosen), "dataset": source.dataset.fingerprint()}
 
 
-def _claim(kept: Checkpoints, identity: dict[str, str]) -> dict[str, Any]:
-    """Take the training folder for this run. Raises OutputConflictError when it is another's."""
+def _claim(kept: Checkpoints, package_uri: str, identity: dict[str, str]) -> dict[str, Any]:
+    """Take the training folder for this run.
+
+    Raises OutputConflictError when it holds another run's work, or the package of one. A claim
+    without a checkpoint is no work: a corrected spec may take it over.
+    """
     uri = storage.join(kept.uri, "run.json")
-    if not storage.exists(uri):
-        if storage.list_files(kept.uri):
-            raise _conflict("files that no training made")
-        run = {"identity": identity, "result": None}
-        _write_json(uri, run)
-        return run
-    try:
-        run = json.loads(storage.read_bytes(uri))
-        found = run["identity"]
-    except (ValueError, KeyError, TypeError):
-        raise _conflict("a run.json that cannot be read") from None
-    if found != identity:
-        differs = [name for name in ("spec", "dataset") if found.get(name) != identity[name]]
-        raise _conflict(f"the training of another {' and '.join(differs) or 'run'}")
+    run: dict[str, Any] = {"identity": identity, "result": None}
+    if storage.exists(uri):
+        try:
+            held = json.loads(storage.read_bytes(uri))
+            found, worked = held["identity"], bool(held["result"]) or storage.exists(kept.last)
+        except (ValueError, KeyError, TypeError):
+            raise _conflict("`training` folder holds a run.json that cannot be read") from None
+        if found == identity:
+            return held
+        if worked:
+            differs = [name for name in ("spec", "dataset") if found.get(name) != identity[name]]
+            raise _conflict(f"`training` folder holds work on another {' and '.join(differs)}")
+    elif storage.list_files(kept.uri):
+        raise _conflict("`training` folder holds files that no training made")
+    _refuse_other_package(package_uri, identity)
+    _write_json(uri, run)
     return run
+
+
+def _refuse_other_package(package_uri: str, identity: dict[str, str]) -> None:
+    """A package cannot be replaced: better said before training than after."""
+    if not storage.list_files(package_uri):
+        return
+    try:
+        lineage = open_package(package_uri).lineage
+    except PackageError as error:
+        raise _conflict(f"`package` folder cannot be read: {error.what}") from error
+    if (lineage.get("training"), lineage.get("dataset")) != (identity["spec"], identity["dataset"]):
+        raise _conflict("`package` folder holds another run's package")
 
 
 def _conflict(what: str) -> OutputConflictError:
     return OutputConflictError(
-        f"the output's `training` folder holds {what}",
+        f"the output's {what}",
         remedy="choose another `output`, or remove its `training` and `package` folders",
     )
 

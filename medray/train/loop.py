@@ -77,6 +77,7 @@ def run(
         tally = _train_epoch(plan, state, called, after_step)
         trained = time.perf_counter() - started
         state.epoch += 1
+        _share_buffers(state.judged)
         logits, columns = evaluate(plan.predict, state.judged, plan.tuning, plan.place)
         tuning = {name: float(value) for name, value in plan.measure(logits, columns).items()}
         improved = _judge(plan, state, tuning[plan.monitor.name])
@@ -202,6 +203,15 @@ def _not_finite(
         remedy="lower train.optimizer.lr, add train.schedule.warmup_epochs, or check the pixels; "
         "run again to go on from the last finished epoch",
     )
+
+
+@torch.no_grad()
+def _share_buffers(modules: Modules) -> None:
+    """Give every rank rank 0's running statistics: what is measured is what is kept."""
+    if dist.is_initialized():
+        for module in modules.values():
+            for buffer in module.buffers():
+                dist.broadcast(buffer, src=0)
 
 
 @torch.no_grad()

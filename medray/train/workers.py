@@ -7,6 +7,7 @@ workers must reach. A worker group that dies is started again and goes on from t
 import json
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -99,7 +100,10 @@ def _worker(config: dict[str, Any]) -> None:
     task = WORKLOADS[spec.workload]
     params = task.params_model.model_validate(spec.params)
     fitted = task.fitted_model.model_validate(config["fitted"])
-    source = open_source(open_dataset(config["dataset"]), task, params, spec)
+    # whether the data fits in memory was decided once, not by each machine for itself
+    source = replace(
+        open_source(open_dataset(config["dataset"]), task, params, spec), cache=config["cache"]
+    )
     device = get_device() if source.train.gpus_per_worker > 0 else pick_device(source.train)
     streams = None
     if source.cache == "stream":

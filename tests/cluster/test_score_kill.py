@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,7 @@ def _start(folder: Path) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
         [*NIGHT, str(folder)],
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=(folder / "stderr.txt").open("wb"),
         start_new_session=True,
     )
 
@@ -70,15 +71,17 @@ def _kill_when(folder: Path, happened: Callable[[Path], bool]) -> bool:
         end = time.monotonic() + 300
         while not happened(folder) and process.poll() is None and time.monotonic() < end:
             time.sleep(0.002)
-        return process.poll() is None and happened(folder)
+        killed = process.poll() is None and happened(folder)
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
+    return killed
 
 
 def test_killed_at_three_moments_each_item_stands_once(folder: Path):
     for moment, happened in MOMENTS.items():
-        assert _kill_when(folder, happened), moment
+        assert _kill_when(folder, happened), (moment, (folder / "stderr.txt").read_text())
     process = _start(folder)
     out, _ = process.communicate(timeout=300)
     assert process.returncode == 0

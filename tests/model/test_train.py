@@ -116,6 +116,22 @@ def test_another_spec_or_other_files_are_refused(output: Path) -> None:
         train(run_spec(output))
 
 
+def test_a_spec_that_failed_before_the_first_epoch_can_be_corrected(output: Path) -> None:
+    with pytest.raises(DataError, match="at least 32×32"):
+        train(run_spec(output, params={"label": "horizontal", "network": "densenet121"}))
+    assert train(run_spec(output)).epochs == 4
+
+
+def test_another_package_is_noticed_before_training(output: Path) -> None:
+    import shutil
+
+    train(run_spec(output))
+    shutil.rmtree(output / "training")
+    with pytest.raises(OutputConflictError, match="another run's package"):
+        train(run_spec(output, seed=4))
+    assert not (output / "training").exists()
+
+
 def test_files_that_no_training_made_are_left_alone(output: Path) -> None:
     (output / "training").mkdir()
     (output / "training/notes.txt").write_text("mine")
