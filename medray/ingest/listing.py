@@ -68,8 +68,10 @@ def list_archive(roots: Sequence[str], *, exclude: str | None = None) -> list[Fo
     names: set[str] = set()
     for index, root in enumerate(roots):
         place = storage.absolute(root)
+        # An archive that lies in the output folder is asked for by name.
+        passed = "" if f"{place}/".startswith(f"{skipped}/") else skipped
         label = "" if index == 0 else _label(place, names)
-        files = _walk_local(place, skipped) if storage.is_local(place) else _walk(place, skipped)
+        files = _walk_local(place, passed) if storage.is_local(place) else _walk(place, passed)
         for relative, each in files:
             named = f"{label}/{relative}" if label and relative else label or relative
             found.extend(_expand(_named(each, named or os.path.basename(place))))
@@ -168,7 +170,8 @@ def _walk(root: str, skipped: str) -> Iterator[tuple[str, Found]]:
         raise _missing("check the bucket, the prefix, and the credentials") from error
     for each in listed:
         uri = f"{scheme}://{each.path}"
-        hidden = f"/{_STAGING}/" in each.path or (skipped and uri.startswith(skipped + "/"))
+        inside = bool(skipped) and uri.startswith(skipped + "/")
+        hidden = f"/{_STAGING}/" in each.path or inside
         if each.type == pafs.FileType.File and not hidden:
             relative = each.path.removeprefix(path).strip("/")
             yield relative, Found("", uri, None, each.size, each.mtime_ns or 0)

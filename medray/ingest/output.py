@@ -1,7 +1,7 @@
 """The output folder of a run: whose it is, where its tables lie, and who may write now."""
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,15 +62,16 @@ class Output:
                     folder.rmdir()  # fails, as it should, where something is in it
 
 
-def claim(output: Output, wanted: DatasetMeta) -> DatasetMeta | None:
+def claim(output: Output, wanted: DatasetMeta, inputs: Sequence[str]) -> DatasetMeta | None:
     """Return the stored meta of an output that this spec may go on with; None for a new one.
 
+    `inputs`: what the run reads; it may lie in the output folder too.
     Raises OutputConflictError when the folder holds something else, or a dataset of other
     settings or of another pseudonym key. Writes nothing.
     """
     stored = read_meta(output.dataset)
     if stored is None:
-        _require_ours(output.uri)
+        _require_ours(output.uri, inputs)
         return None
     if stored.key_check != wanted.key_check:
         raise OutputConflictError(
@@ -87,19 +88,20 @@ def claim(output: Output, wanted: DatasetMeta) -> DatasetMeta | None:
     return stored
 
 
-def _require_ours(uri: str) -> None:
+def _require_ours(uri: str, inputs: Sequence[str]) -> None:
+    root = storage.absolute(uri) + "/"
     if storage.is_local(uri):
         if os.path.exists(uri) and not os.path.isdir(uri):
             raise OutputConflictError("the output is a file", remedy="name a folder as `output`")
         names = set(os.listdir(uri)) if os.path.isdir(uri) else set[str]()
     else:
-        root = storage.absolute(uri) + "/"
         below = [each.removeprefix(root) for each in storage.list_files(uri)]
         names = {each.split("/", 1)[0] for each in below if each}
-    foreign = names - _OWN - _OWN_FILES | names & {"inventory", "dataset"}
+    places = [storage.absolute(each).removeprefix(root).split("/", 1)[0] for each in inputs]
+    foreign = names - _OWN - _OWN_FILES - set(places) | names & {"inventory", "dataset"}
     if foreign:
         raise OutputConflictError(
-            f"the output folder already holds {len(names)} things that this run did not make",
+            f"the output folder already holds {len(foreign)} things that this run did not make",
             remedy="name a new or empty folder as `output`",
         )
 

@@ -73,7 +73,7 @@ def ingest(spec: RunSpec, *, progress: Progress | None = None) -> IngestSummary:
     output = Output(storage.absolute(spec.output_uri))
     key = load_key()
     wanted = _meta(spec, spec.ingest, key)
-    stored = claim(output, wanted)
+    stored = claim(output, wanted, _inputs(spec, spec.ingest))
     tables = read_tables(spec.ingest.tables)
     meta = wanted.model_copy(update={"labels_sha256": _labels_sha256(spec, spec.ingest, tables)})
     job = _Job(spec, spec.ingest, output, key, meta, tables, progress or (lambda _: None))
@@ -95,6 +95,11 @@ def ingest(spec: RunSpec, *, progress: Progress | None = None) -> IngestSummary:
             output.remove_staging()
         raise
     return job.summary
+
+
+def _inputs(spec: RunSpec, settings: IngestSpec) -> list[str]:
+    night = spec.score.archive if spec.score else None
+    return [*settings.archive, *(table.path for table in settings.tables), *(night or ())]
 
 
 def _meta(spec: RunSpec, settings: IngestSpec, key: bytes) -> DatasetMeta:

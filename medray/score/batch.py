@@ -244,8 +244,10 @@ def _run(files: list[Row], job: Job, section: ScoreSpec) -> Iterator[pa.Table]:
         return
     scorer = Scorer(job)
     with Reader(job.pixels) as reader:
-        for table in reader.tables(files):
-            yield scorer(table)
+        for first in range(0, len(files), section.files_per_task):
+            for table in reader.tables(files[first : first + section.files_per_task]):
+                for at in range(0, table.num_rows, section.batch_size):
+                    yield scorer(table.slice(at, section.batch_size))
 
 
 def _publish(rows: pa.Table, places: _Places, ref: str, run: str, files: set[str]) -> None:

@@ -178,7 +178,6 @@ def test_nothing_is_left_in_staging_and_the_table_is_a_delta_table(folder: Path)
 def test_what_an_interrupted_run_finished_is_kept(folder: Path, monkeypatch: pytest.MonkeyPatch):
     from medray.score import stages
 
-    monkeypatch.setattr(stages, "_TABLE_BYTES", 3 * 16 * 16)  # a chunk every four items
     real = stages.Scorer.__call__
     calls = 0
 
@@ -191,7 +190,7 @@ def test_what_an_interrupted_run_finished_is_kept(folder: Path, monkeypatch: pyt
 
     monkeypatch.setattr(stages.Scorer, "__call__", dying)
     with pytest.raises(KeyboardInterrupt):
-        _score(folder)
+        _score(folder, batch_size=4)
     assert not storage.table_exists(str(folder / "run" / "predictions"))
     monkeypatch.setattr(stages.Scorer, "__call__", real)
     summary = _score(folder)
