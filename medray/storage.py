@@ -6,6 +6,7 @@ a scheme is a local path; S3 takes its settings from AWS_* (AWS_ENDPOINT_URL for
 
 import json
 import os
+import re
 import secrets
 import shutil
 import time
@@ -199,14 +200,25 @@ def move(source: str, target: str) -> None:
     fs.move(old, new)
 
 
+def _delta_uri(uri: str) -> str:
+    """Name a table for deltalake, whose kernel decodes percent signs of a path once too often."""
+    place = absolute(uri)
+    if re.search(r"%[0-9A-Fa-f]{2}", place):
+        raise UsageError(
+            "a Delta table cannot lie below a folder whose name holds a percent code",
+            remedy="name another `output`",
+        )
+    return place
+
+
 def table_exists(table_uri: str) -> bool:
     """Whether a Delta table has been published there."""
-    return DeltaTable.is_deltatable(absolute(table_uri), storage_options(table_uri))
+    return DeltaTable.is_deltatable(_delta_uri(table_uri), storage_options(table_uri))
 
 
 def open_table(table_uri: str) -> DeltaTable:
     """Open the newest version of a Delta table."""
-    return DeltaTable(absolute(table_uri), storage_options=storage_options(table_uri))
+    return DeltaTable(_delta_uri(table_uri), storage_options=storage_options(table_uri))
 
 
 def table_files(table_uri: str) -> list[str]:
@@ -248,7 +260,7 @@ def publish(
     properties = CommitProperties(app_transactions=[Transaction(app_id, version)])
     if not table_exists(table_uri):
         create_table_with_add_actions(
-            absolute(table_uri),
+            _delta_uri(table_uri),
             Schema.from_arrow(schema),
             [_add_action(table_uri, part) for part in parts],
             mode="error",
@@ -276,7 +288,7 @@ def replace_table(table_uri: str, table: pa.Table, app_id: str, version: int) ->
     if table_exists(table_uri) and _published(open_table(table_uri), app_id, version):
         return False
     write_deltalake(
-        absolute(table_uri),
+        _delta_uri(table_uri),
         table,
         mode="overwrite",
         schema_mode="overwrite",

@@ -67,7 +67,7 @@ def build_archive(
     for number in range(patients + night):
         studies.extend(_patient(number, seed))
         if progress and number % 20 == 0:
-            progress({"stage": "archive", "done": number, "total": patients, "unit": "patients"})
+            progress({"stage": "archive", "done": number, "total": patients + night, "unit": "patients"})
     today = [s for s in studies if int(s.patient_id[-5:]) >= patients]
     past = [s for s in studies if int(s.patient_id[-5:]) < patients]
     zipped = {s.patient_id for s in past[-30:]}
@@ -82,7 +82,7 @@ def build_archive(
     _write_tables(folder, past)
     write_atomic(str(done), b"")
     if progress:
-        progress({"stage": "archive", "done": patients, "total": patients, "unit": "patients"})
+        progress({"stage": "archive", "done": patients + night, "total": patients + night, "unit": "patients"})
 
 
 def samples() -> Iterator[tuple[str, bytes]]:

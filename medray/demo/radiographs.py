@@ -37,7 +37,7 @@ class Anatomy:
 
 
 def draw_anatomy(rng: np.random.Generator, finding: bool) -> Anatomy:
-    """A patient; with `finding`, one to three nodules of 0.7 to 1.8 cm radius in the lungs."""
+    """A patient; with `finding`, one to three masses of 1.5 to 3 cm radius in the lungs."""
     female = bool(rng.random() < 0.5)
     age = int(rng.integers(18, 92))
     width = rng.normal(15.5 if female else 17.0, 0.9)
@@ -46,7 +46,7 @@ def draw_anatomy(rng: np.random.Generator, finding: bool) -> Anatomy:
         (
             float(rng.choice([-1, 1]) * rng.uniform(4.5, 8.0)),
             float(rng.uniform(-7.0, 5.0)),
-            float(rng.uniform(0.7, 1.8)),
+            float(rng.uniform(1.5, 3.0)),
         )
         for _ in range(count)
     )

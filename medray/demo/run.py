@@ -51,23 +51,24 @@ def run_demo(
         spec = _packaged_spec(output)
         clock("medray demo", "archive built", str(output / "archive"))
     else:
-        spec = own_spec(output, archive, labels)
+        spec = own_spec(output / "run", archive, labels)
     path = output / "spec.yaml"
     write_atomic(str(path), dump_spec(spec).encode())
     api.validate(str(path))
+    run = Path(spec.output_uri)
 
     ingested = api.ingest(spec, progress=progress)
-    clock(f"medray ingest {path}", ingested.headline(), str(output / "dataset"))
+    clock(f"medray ingest {path}", ingested.headline(), str(run / "dataset"))
     trained = api.train(spec, progress=progress)
-    clock(f"medray train {path}", trained.headline(), str(output / "package"))
+    clock(f"medray train {path}", trained.headline(), str(run / "package"))
     evaluated = api.evaluate(spec, progress=progress)
-    summary.report = str(output / "report" / "report.html")
+    summary.report = str(run / "report" / "report.html")
     clock(f"medray evaluate {path}", evaluated.headline(), summary.report)
     scored = api.score(spec, progress=progress)
-    clock(f"medray score {path}", scored.headline(), str(output / "predictions"))
+    clock(f"medray score {path}", scored.headline(), str(run / "predictions"))
 
-    package, file = str(output / "package"), _one_file(spec)
-    explained = output / "explained"
+    package, file = str(run / "package"), _one_file(spec)
+    explained = output / "heatmaps"
     rows = api.predict(package, [file], explain=str(explained))
     clock(f"medray predict {package} {file} --explain {explained}", rows[0].headline(), explained)
     return summary
@@ -92,7 +93,7 @@ def _packaged_spec(output: Path) -> RunSpec:
         text,
         "medray/demo/spec.yaml",
         [
-            f"output={output}",
+            f"output={output}/run",
             f"ingest.archive={output}/archive",
             f"ingest.tables.0.path={output}/labels.csv",
             f"ingest.tables.1.path={output}/patients.csv",

@@ -12,6 +12,8 @@ from ray.data import DataContext
 
 from medray.errors import MedrayError
 
+_ATTEMPTS = 3  # a local cluster has 30 s to start, which a loaded machine may pass
+
 
 def ensure_ray() -> None:
     """Join the cluster of RAY_ADDRESS, else start a local one; nothing if already connected.
@@ -28,17 +30,28 @@ def _connect(address: str | None) -> None:
     # Ray announces that a future version will no longer hide GPUs from tasks that ask for none.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    try:
-        # Without "local" an address file of somebody else's cluster on this machine would be used.
-        ray.init(address=address or "local", **({} if address else _local()), **quiet)
-    except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
-        where = "the cluster of RAY_ADDRESS" if address else "a local Ray cluster"
-        raise MedrayError(
-            f"{where} cannot be {'joined' if address else 'started'}: {type(error).__name__}",
-            remedy="check RAY_ADDRESS, or unset it to work on this machine alone"
-            if address
-            else "check free memory and disk, or set RAY_ADDRESS to join a cluster",
-        ) from error
+    for attempt in range(_ATTEMPTS):
+        try:
+            # Without "local" an address file of another cluster on this machine would be used.
+            ray.init(address=address or "local", **({} if address else _local()), **quiet)
+        except Exception as error:  # Ray raises what it likes, among it plain Exception
+            ray.shutdown()
+            if address or attempt + 1 == _ATTEMPTS:
+                raise _failed(address, error) from error
+        else:
+            return
+
+
+def _failed(address: str | None, error: Exception) -> MedrayError:
+    if address:
+        return MedrayError(
+            f"the cluster of RAY_ADDRESS cannot be joined: {type(error).__name__}",
+            remedy="check RAY_ADDRESS, or unset it to work on this machine alone",
+        )
+    return MedrayError(
+        f"a local Ray cluster cannot be started: {type(error).__name__}",
+        remedy="check free memory and disk and the machine's load, or set RAY_ADDRESS",
+    )
 
 
 def _local() -> dict[str, Any]:

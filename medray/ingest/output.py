@@ -69,6 +69,7 @@ def claim(output: Output, wanted: DatasetMeta, inputs: Sequence[str]) -> Dataset
     Raises OutputConflictError when the folder holds something else, or a dataset of other
     settings or of another pseudonym key. Writes nothing.
     """
+    storage.table_exists(output.inventory)  # refuses a place where no table can be
     stored = read_meta(output.dataset)
     if stored is None:
         _require_ours(output.uri, inputs)

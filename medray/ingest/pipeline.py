@@ -7,6 +7,7 @@ archive costs a listing.
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +18,7 @@ from pydantic import ValidationError
 import medray
 from medray import storage
 from medray.dataset import DatasetMeta, write_meta
-from medray.errors import MedrayError, UsageError
+from medray.errors import DataError, MedrayError, UsageError
 from medray.ingest import publish
 from medray.ingest.decide import decide
 from medray.ingest.decode import decode_files, images_schema
@@ -156,6 +157,7 @@ def _bring_up(job: _Job, found: list[Found], against: Changes, started: float) -
     rows = sorted([*against.unchanged, *scanned], key=lambda row: row["path"])
     wanted, matches, bases, redone = _decode(job, rows, source_rows(found))
     clock.lap("decode")
+    _require_any(rows, wanted)
     schema = images_schema(job.settings.columns)
     plan = publish.plan_images(job.output, schema, bases, wanted, redone)
     labels = build_labels(
@@ -179,6 +181,17 @@ def _bring_up(job: _Job, found: list[Found], against: Changes, started: float) -
     job.summary.seconds = time.monotonic() - started
     _finish(job)
     job.stage("publish")(len(rows), len(rows))
+
+
+def _require_any(rows: list[Row], wanted: list[Row]) -> None:
+    if wanted:
+        return
+    counts = Counter(row["reason"] for row in rows)
+    named = ", ".join(f"{count} {reason}" for reason, count in counts.most_common(5))
+    raise DataError(
+        f"no file of the archive became an item ({named})",
+        remedy="check ingest.archive, ingest.select and the required tables",
+    )
 
 
 def _run_id(job: _Job, against: Changes) -> str:

@@ -1,7 +1,7 @@
 """A spec, a dataset and a place → the plan and state that the loop runs on. Same for all ranks."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -30,7 +30,7 @@ def assemble(
     device: torch.device,
     *,
     wrap: Callable[[nn.Module], nn.Module] | None = None,
-    streams: Mapping[str, Any] | None = None,
+    shard: Any = None,
 ) -> tuple[Plan, TrainState]:
     """Build plan and fresh state; the modules depend on the seed alone, not on the rank."""
     task, params = source.task, source.params
@@ -39,7 +39,7 @@ def assemble(
         name: module.to(device) for name, module in task.build_modules(params, fitted).items()
     }
     objectives = task.objectives(params, fitted)
-    train, tuning = feeds(source, fitted, place, device, streams)
+    train, tuning = feeds(source, fitted, place, device, shard)
     plan = Plan(
         spec=source.train,
         seed=source.spec.seed,

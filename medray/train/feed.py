@@ -94,15 +94,16 @@ class MemoryFeed:
 
 
 class StreamFeed:
-    """A split that Ray Data streams; shuffled in a buffer, not to the bit repeatable.
+    """A split too large for memory; shuffled in a buffer, not to the bit repeatable.
 
-    open_rows(batch_size, seed) iterates columns of so many rows; with seed None: unshuffled, all
-    of them, and the last batch may be short.
+    shuffled(batch_size, seed)  this rank's rows, in batches of exactly so many.
+    in_order(batch_size)        this rank's part of all rows; batches may be short.
     """
 
     def __init__(
         self,
-        open_rows: Callable[[int, int | None], Iterator[Columns]],
+        shuffled: Callable[[int, int], Iterator[Columns]],
+        in_order: Callable[[int], Iterator[Columns]],
         collate: Callable[[Columns], Batch],
         items: int,
         batch_size: int,
@@ -110,7 +111,8 @@ class StreamFeed:
         place: Place,
         device: torch.device,
     ) -> None:
-        self._open_rows = open_rows
+        self._shuffled = shuffled
+        self._in_order = in_order
         self._collate = collate
         self._seed = seed
         self._device = device
@@ -121,12 +123,12 @@ class StreamFeed:
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """At most `steps` full batches."""
         seed = derive_seed(self._seed, epoch) % 2**31
-        for columns in islice(self._open_rows(self._share, seed), self.steps):
+        for columns in islice(self._shuffled(self._share, seed), self.steps):
             yield self._to_device(columns)
 
     def whole(self) -> Iterator[tuple[Batch, Columns]]:
-        """This rank's shard."""
-        for columns in self._open_rows(EVALUATION_ROWS, None):
+        """This rank's files."""
+        for columns in self._in_order(EVALUATION_ROWS):
             rest = {name: values for name, values in columns.items() if name != "pixels"}
             yield self._to_device(columns), rest
 

@@ -4,13 +4,14 @@ A split is held in memory when it fits in a quarter of the machine's, else Ray D
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import torch
 from pydantic import BaseModel
 
@@ -116,24 +117,21 @@ def feeds(
     fitted: BaseModel,
     place: Place,
     device: torch.device,
-    streams: Mapping[str, Any] | None = None,
+    shard: Any = None,
 ) -> tuple[Feed, Feed]:
     """Feeds of `train` and `tuning` for one worker.
 
-    streams  split → iterator over this worker's rows; absent: Ray Data read from here.
+    shard  Ray Data's iterator over this worker's rows of `train`; absent: all of them.
     """
-    make = _memory_feed if source.cache == "memory" else _stream_feed
-    train = make(source, fitted, "train", place, device, streams)
-    return train, make(source, fitted, "tuning", place, device, streams)
+    if source.cache == "memory":
+        train = _memory_feed(source, fitted, "train", place, device)
+        return train, _memory_feed(source, fitted, "tuning", place, device)
+    train = _stream_feed(source, fitted, "train", place, device, shard)
+    return train, _stream_feed(source, fitted, "tuning", place, device, None)
 
 
 def _memory_feed(
-    source: Source,
-    fitted: BaseModel,
-    split: str,
-    place: Place,
-    device: torch.device,
-    streams: Mapping[str, Any] | None,
+    source: Source, fitted: BaseModel, split: str, place: Place, device: torch.device
 ) -> Feed:
     columns = source.dataset.read(split)
     batch = collate(source, fitted)(columns)
@@ -142,35 +140,30 @@ def _memory_feed(
 
 
 def _stream_feed(
-    source: Source,
-    fitted: BaseModel,
-    split: str,
-    place: Place,
-    device: torch.device,
-    streams: Mapping[str, Any] | None,
+    source: Source, fitted: BaseModel, split: str, place: Place, device: torch.device, shard: Any
 ) -> Feed:
     labels = source.dataset.columns(split)
     items = len(labels["item_id"])
     item_bytes = max(1, source.dataset.nbytes(split) // max(items, 1))
-    rows = streams[split] if streams else stream(source.dataset, split)
 
-    def open_rows(batch_size: int, seed: int | None) -> Iterator[Columns]:
-        shuffle: dict[str, Any] = {}
-        if seed is not None:
-            buffer = max(2 * batch_size, _SHUFFLE_BUFFER_BYTES // item_bytes)
-            shuffle = {
-                "local_shuffle_buffer_size": min(buffer, max(items, 1)),
-                "local_shuffle_seed": seed,
-                "drop_last": True,
-            }
-        batches = rows.iter_batches(batch_size=batch_size, batch_format="pyarrow", **shuffle)
-        for number, table in enumerate(batches):
-            # every rank streams all of `tuning` and answers for its part of it
-            if seed is not None or number % place.world == place.rank:
-                yield to_columns(table, labels)
+    def shuffled(batch_size: int, seed: int) -> Iterator[Columns]:
+        buffer = max(2 * batch_size, _SHUFFLE_BUFFER_BYTES // item_bytes)
+        rows = shard if shard is not None else stream(source.dataset, split)
+        for table in rows.iter_batches(
+            batch_size=batch_size,
+            batch_format="pyarrow",
+            drop_last=True,
+            local_shuffle_buffer_size=min(buffer, max(items, 1)),
+            local_shuffle_seed=seed,
+        ):
+            yield to_columns(table, labels)
+
+    def in_order(batch_size: int) -> Iterator[Columns]:
+        yield from _read_files(source.dataset, labels, batch_size, place)
 
     return StreamFeed(
-        open_rows,
+        shuffled,
+        in_order,
         collate(source, fitted),
         items,
         source.train.batch_size,
@@ -178,6 +171,22 @@ def _stream_feed(
         place,
         device,
     )
+
+
+def _read_files(
+    dataset: Dataset, labels: Columns, batch_size: int, place: Place
+) -> Iterator[Columns]:
+    """Rows of one split from every `world`-th file, without a cluster's help.
+
+    Evaluating through Ray Data would have to wait for the CPUs that feed the training.
+    """
+    fs, _ = storage.filesystem(dataset.images_uri)
+    for uri in dataset.image_files()[place.rank :: place.world]:
+        with fs.open_input_file(storage.filesystem(uri)[1]) as stream:
+            for rows in pq.ParquetFile(stream).iter_batches(batch_size, columns=list(_STORED)):
+                columns = to_columns(pa.Table.from_batches([rows]), labels)
+                if len(columns["item_id"]):
+                    yield columns
 
 
 def stream(dataset: Dataset, split: str) -> "ray.data.Dataset":

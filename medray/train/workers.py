@@ -38,16 +38,14 @@ def run_workers(
 
     Raises TrainingError with the first worker's own message.
     """
-    from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
     from medray.ingest.cluster import ensure_ray
 
     ensure_ray()
     spec = source.train
-    streams: dict[str, Any] = {}
-    if source.cache == "stream":
-        streams = {split: stream(source.dataset, split) for split in ("train", "tuning")}
+    streamed = source.cache == "stream"
     trainer = TorchTrainer(
         _worker,
         train_loop_config={
@@ -67,9 +65,7 @@ def run_workers(
             storage_path=kept.uri,
             failure_config=FailureConfig(max_failures=MAX_FAILURES),
         ),
-        datasets=streams,
-        # `tuning` is not split: an equal split would leave rows out
-        dataset_config=DataConfig(datasets_to_split=["train"] if streams else []),
+        datasets={"train": stream(source.dataset, "train")} if streamed else None,
     )
     with _Tail(kept, told):
         try:
@@ -105,16 +101,14 @@ def _worker(config: dict[str, Any]) -> None:
         open_source(open_dataset(config["dataset"]), task, params, spec), cache=config["cache"]
     )
     device = get_device() if source.train.gpus_per_worker > 0 else pick_device(source.train)
-    streams = None
-    if source.cache == "stream":
-        streams = {split: ray.train.get_dataset_shard(split) for split in ("train", "tuning")}
+    shard = ray.train.get_dataset_shard("train") if source.cache == "stream" else None
 
     def wrap(module: nn.Module) -> nn.Module:
         return prepare_model(module, move_to_device=False)
 
     kept = Checkpoints(config["training"])
     plan, state = assemble.assemble(
-        source, fitted, place, torch.device(device), wrap=wrap, streams=streams
+        source, fitted, place, torch.device(device), wrap=wrap, shard=shard
     )
     assemble.resume(state, kept, torch.device(device))
 

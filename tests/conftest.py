@@ -1,0 +1,52 @@
+"""Fixtures of all tests: one Ray cluster, a pseudonym key of their own."""
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def pseudonym_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test touches the user's key; the same key for the whole session."""
+    before = os.environ.get("MEDRAY_KEY_FILE")
+    os.environ["MEDRAY_KEY_FILE"] = str(tmp_path_factory.mktemp("key") / "pseudonym.key")
+    yield
+    if before is None:
+        del os.environ["MEDRAY_KEY_FILE"]
+    else:
+        os.environ["MEDRAY_KEY_FILE"] = before
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """A local cluster for the session; "local", or it would join another one on the machine."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    ray.init(
+        address="local",
+        num_cpus=4,
+        include_dashboard=False,
+        object_store_memory=256 << 20,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def data_context() -> Iterator[None]:
+    """What a test sets in Ray Data's context ends with it."""
+    if "ray.data" not in sys.modules:
+        yield
+        return
+    from ray.data import DataContext
+
+    before = DataContext.get_current().copy()
+    yield
+    DataContext._set_current(before)
