@@ -91,7 +91,7 @@ class Problem:
     hint: str = ""
 
     def __str__(self) -> str:
-        line = f"{self.where}: {self.key}: {self.what}" if self.key else f"{self.where}: {self.what}"
+        line = ": ".join(part for part in (self.where, self.key, self.what) if part)
         return f"{line} ({self.hint})" if self.hint else line
 
 

@@ -63,11 +63,17 @@ def build_archive(
     done = folder / ".complete"
     if done.exists():
         return
+
+    def tell(number: int) -> None:
+        if progress:
+            total = patients + night
+            progress({"stage": "archive", "done": number, "total": total, "unit": "patients"})
+
     studies: list[Study] = []
     for number in range(patients + night):
         studies.extend(_patient(number, seed))
-        if progress and number % 20 == 0:
-            progress({"stage": "archive", "done": number, "total": patients + night, "unit": "patients"})
+        if number % 20 == 0:
+            tell(number)
     today = [s for s in studies if int(s.patient_id[-5:]) >= patients]
     past = [s for s in studies if int(s.patient_id[-5:]) < patients]
     zipped = {s.patient_id for s in past[-30:]}
@@ -81,8 +87,7 @@ def build_archive(
         write_atomic(str(folder / "archive" / "samples" / name), data)
     _write_tables(folder, past)
     write_atomic(str(done), b"")
-    if progress:
-        progress({"stage": "archive", "done": patients + night, "total": patients + night, "unit": "patients"})
+    tell(patients + night)
 
 
 def samples() -> Iterator[tuple[str, bytes]]:

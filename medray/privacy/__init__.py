@@ -1,0 +1,1 @@
+"""What may leave ingest: keyed pseudonyms instead of identifiers."""

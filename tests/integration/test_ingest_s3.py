@@ -30,7 +30,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    """In a process of its own: deltalake holds the interpreter lock while it waits for an answer."""
+    """Run in another process: deltalake holds the interpreter lock while it waits for answers."""
     port = free_port()
     server = subprocess.Popen(
         [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],

@@ -1,6 +1,11 @@
 """Archive, package and predictions in an S3 bucket, served on loopback."""
 
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow.fs as pafs
@@ -18,23 +23,39 @@ from medray.spec.models import ScoreSpec
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    # A process of its own: deltalake keeps Python's lock while it waits for an answer.
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        host = f"127.0.0.1:{free.getsockname()[1]}"
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", host.partition(":")[2]],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    _wait_for(host)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     fs, _ = storage.filesystem("s3://nights")
     assert isinstance(fs, pafs.S3FileSystem)
-    pafs.S3FileSystem(
-        endpoint_override=f"{host}:{port}", scheme="http", allow_bucket_creation=True
-    ).create_dir("nights")
+    pafs.S3FileSystem(endpoint_override=host, scheme="http", allow_bucket_creation=True).create_dir(
+        "nights"
+    )
     yield "s3://nights"
-    server.stop()
+    server.kill()
+    server.wait()
+
+
+def _wait_for(host: str) -> None:
+    name, _, port = host.partition(":")
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
+        with suppress(OSError), socket.create_connection((name, int(port)), timeout=5):
+            return
+        time.sleep(0.2)
+    pytest.fail("the S3 server did not start")
 
 
 def test_a_package_in_a_bucket(bucket: str, tmp_path: Path):
