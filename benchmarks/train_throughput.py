@@ -22,7 +22,7 @@ from medray.train.feed import MemoryFeed, Place
 from medray.train.state import TrainState, new_state
 from medray.workloads.imaging import Imaging, ImagingParams
 
-BATCH, STEPS, EPOCHS, SIZE, LR = 128, 6, 9, 64, 1e-3
+BATCH, STEPS, EPOCHS, SIZE, LR = 128, 3, 11, 64, 1e-3
 CPU = torch.device("cpu")
 
 

@@ -36,7 +36,7 @@ def run_workers(
 ) -> None:
     """Run the loop on `train.workers` workers; `told` gets every new line of history.
 
-    Raises TrainingError with the first worker's own message.
+    Raises TrainingError with the workers' own message.
     """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
@@ -67,6 +67,7 @@ def run_workers(
         ),
         datasets={"train": stream(source.dataset, "train")} if streamed else None,
     )
+    storage.remove_tree(_stopped(kept))
     with _Tail(kept, told):
         try:
             trainer.fit()
@@ -79,6 +80,10 @@ def run_workers(
             ) from error
     # what Ray Train notes about its own run is of no use once it has ended
     storage.remove_tree(storage.join(kept.uri, "ray"))
+    if storage.exists(_stopped(kept)):
+        note = json.loads(storage.read_bytes(_stopped(kept)))
+        storage.remove_tree(_stopped(kept))
+        raise TrainingError(note["what"], remedy=note["remedy"])
 
 
 def _resources(cpus: float, gpus: float) -> dict[str, float]:
@@ -117,7 +122,18 @@ def _worker(config: dict[str, Any]) -> None:
             assemble.keep(state, kept, improved)
         ray.train.report({"epoch": record["epoch"], "loss": record["loss"]})
 
-    loop.run(plan, state, after_epoch=after_epoch)
+    try:
+        loop.run(plan, state, after_epoch=after_epoch)
+    except TrainingError as error:
+        # all ranks come here together, and would again: left to Ray Train, it would start anew
+        if place.rank == 0:
+            note = {"what": error.what, "remedy": error.remedy}
+            storage.write_atomic(_stopped(kept), json.dumps(note).encode())
+
+
+def _stopped(kept: Checkpoints) -> str:
+    """Where rank 0 says why the loop cannot go on."""
+    return storage.join(kept.uri, "stopped.json")
 
 
 def _innermost(error: BaseException) -> str:

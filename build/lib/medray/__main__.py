@@ -1,5 +1,0 @@
-"""`python -m medray`."""
-
-from medray.cli import main
-
-main()

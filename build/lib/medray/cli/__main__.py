@@ -1,5 +1,0 @@
-"""`python -m medray.cli`."""
-
-from medray.cli import main
-
-main()
