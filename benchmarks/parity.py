@@ -29,7 +29,7 @@ from medray.spec.models import ScoreSpec
 
 FILES = 420
 BATCH = 16
-NETWORKS = (("conv3", 64), ("resnet18", 64))
+NETWORKS = (("conv3", 64), ("resnet18", 48))
 MEDRAY = str(Path(sys.executable).with_name("medray"))
 
 

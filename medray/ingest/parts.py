@@ -97,7 +97,10 @@ def finish(
 
 
 def _resumable(folder: str, wanted: set[Key]) -> list[str]:
-    """Parts that an interrupted run finished; those with a row that is not wanted go."""
+    """Name parts that an interrupted run finished, of wanted rows only, no row twice.
+
+    Others stay where they are, unused: a later round of the same run may want them.
+    """
     bases: list[str] = []
     taken: set[Key] = set()
     for uri in storage.list_files(folder):
@@ -107,8 +110,6 @@ def _resumable(folder: str, wanted: set[Key]) -> list[str]:
         if keys <= wanted and not keys & taken:
             taken |= keys
             bases.append(uri.removesuffix(_RECEIPT))
-        else:
-            storage.remove_tree(uri)
     return bases
 
 

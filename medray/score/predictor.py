@@ -40,8 +40,9 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
-# Large enough for a processor's kernels, small enough for one file; a GPU wants more at once.
-CHUNK_ROWS = {"cpu": 4, "cuda": 64}
+# Values per chunk, and rows at most: on a processor little more than one picture of 128×128, so
+# that one file alone is not slowed by padding; a GPU wants more at once.
+_CHUNKS = {"cpu": (1 << 14, 16), "cuda": (1 << 22, 64)}
 
 
 class Explanation(NamedTuple):
@@ -70,7 +71,6 @@ class Predictor:
         replay_selftest(
             self.package, self._task, self._params, self._fitted, self._modules, self.device
         )
-        self._chunk = CHUNK_ROWS[self.device.type]
         self._decoder = ContainedDecoder()  # its child starts with the first compressed file
         weakref.finalize(self, self._decoder.close)
 
@@ -85,18 +85,21 @@ class Predictor:
         Raises RejectError (unexpected_shape) when the package does not take such rows.
         """
         rows = len(next(iter(columns.values())))
+        chunk = chunk_rows(columns, self.device.type)
         parts = [
-            self._forward({name: values[at : at + self._chunk] for name, values in columns.items()})
-            for at in range(0, rows, self._chunk)
+            self._forward(
+                {name: values[at : at + chunk] for name, values in columns.items()}, chunk
+            )
+            for at in range(0, rows, chunk)
         ]
         names = parts[0] if parts else ()
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
-    def _forward(self, columns: dict[str, Array]) -> dict[str, Array]:
+    def _forward(self, columns: dict[str, Array], chunk: int) -> dict[str, Array]:
         """Logits of at most one chunk of rows, run as exactly one chunk."""
         rows = len(next(iter(columns.values())))
         padded = {
-            name: np.concatenate([values, np.repeat(values[:1], self._chunk - rows, axis=0)])
+            name: np.concatenate([values, np.repeat(values[:1], chunk - rows, axis=0)])
             for name, values in columns.items()
         }
         answered = forward(
@@ -251,6 +254,12 @@ class Predictor:
         ]
 
 
+def chunk_rows(columns: Columns, device: str) -> int:
+    """Rows that go through the model at once: decided by the shape of a row, never by how many."""
+    values, most = _CHUNKS[device]
+    return max(1, min(most, values // max(1, sum(v[0].size for v in columns.values() if len(v)))))
+
+
 def _file_id(name: str) -> str:
     return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
@@ -299,8 +308,8 @@ def _workload(name: str) -> Task:
 def _device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name not in CHUNK_ROWS:
-        raise UsageError(f"no device {name!r}", remedy=f"one of: auto, {', '.join(CHUNK_ROWS)}")
+    if name not in _CHUNKS:
+        raise UsageError(f"no device {name!r}", remedy=f"one of: auto, {', '.join(_CHUNKS)}")
     if name == "cuda" and not torch.cuda.is_available():
         raise UsageError("this machine has no CUDA device", remedy="use device cpu or auto")
     return torch.device(name)

@@ -124,6 +124,8 @@ def _check_params(data: dict[str, Any], models: ParamsModels | None, where: Any)
     if name not in models:
         hint = _suggest(str(name), list(models)) or f"one of: {', '.join(models)}"
         return [Problem(where(("workload",)), "workload", f"no workload {name!r}", hint)]
+    if "params" not in data and "train" not in data:
+        return []  # a spec that only ingests or scores has nothing to say about a model
     params: Any = data.get("params") or {}
     try:
         models[name].model_validate(params)

@@ -67,7 +67,8 @@ def run_workers(
         ),
         datasets={"train": stream(source.dataset, "train")} if streamed else None,
     )
-    storage.remove_tree(_stopped(kept))
+    for left in (_stopped(kept), storage.join(kept.uri, "ray")):  # by a run that was killed
+        storage.remove_tree(left)
     with _Tail(kept, told):
         try:
             trainer.fit()

@@ -16,7 +16,7 @@ from tiny import SPEC, TINY, Fitted, Params, Tiny, make_package
 
 from medray import items
 from medray.errors import Code, PackageError, RejectError, UsageError
-from medray.score.predictor import CHUNK_ROWS, Predictor
+from medray.score.predictor import Predictor, chunk_rows
 from medray.spec.models import RunSpec
 from medray.spec.pixels import PixelSpec
 
@@ -76,9 +76,9 @@ def test_scores_are_what_the_model_and_the_calibration_say(package: str, predict
         ]
 
 
-@pytest.mark.parametrize("count", [1, 3, 4, 5, 9])
+@pytest.mark.parametrize("count", [1, 3, 16, 17, 40])
 def test_scores_do_not_depend_on_what_stands_beside(predictor: Predictor, count: int):
-    pictures = _pictures(9)
+    pictures = _pictures(40)
     together = predictor.predict_columns({"pixels": pictures})
     some = predictor.predict_columns({"pixels": pictures[::-1][:count]})
     assert some == together[::-1][:count]
@@ -120,7 +120,7 @@ def test_pictures_of_other_shapes_are_refused_one_by_one(tmp_path: Path):
 
 
 def test_logits_are_in_the_order_of_the_rows(predictor: Predictor):
-    pictures = _pictures(2 * CHUNK_ROWS["cpu"] + 1)
+    pictures = _pictures(35)
     logits = predictor.logits({"pixels": pictures})
     assert logits["bright"].shape == (len(pictures),)
     assert logits["kind"].shape == (len(pictures), 3)
@@ -238,3 +238,19 @@ def test_predicting_imports_nothing_heavy(tmp_path: Path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("shape", "device", "rows"),
+    [
+        ((5, 16, 16), "cpu", 16),
+        ((5, 64, 64), "cpu", 4),
+        ((5, 64, 64, 3), "cpu", 1),
+        ((1, 512, 512), "cpu", 1),
+        ((0, 512, 512), "cpu", 16),
+        ((5, 64, 64), "cuda", 64),
+        ((5, 512, 512), "cuda", 16),
+    ],
+)
+def test_a_chunk_is_decided_by_the_shape_of_a_row(shape: tuple[int, ...], device: str, rows: int):
+    assert chunk_rows({"pixels": np.zeros(shape, np.uint8)}, device) == rows
