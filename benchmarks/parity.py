@@ -27,9 +27,10 @@ from medray.package import open_package
 from medray.spec.load import dump_spec
 from medray.spec.models import ScoreSpec
 
-FILES = 420
+FILES = 300
 BATCH = 16
-NETWORKS = (("conv3", 64), ("resnet18", 48))
+# Picture size, and every how many files one is predicted.
+NETWORKS = (("conv3", 64, 1), ("resnet18", 32, 5))
 MEDRAY = str(Path(sys.executable).with_name("medray"))
 
 
@@ -40,13 +41,13 @@ def figures() -> list[Figure]:
         os.environ.setdefault("MEDRAY_KEY_FILE", str(Path(temporary) / "pseudonym.key"))
         archive = Path(temporary) / "archive"
         write_scans(archive, FILES)
-        for network, size in NETWORKS:
+        for network, size, step in NETWORKS:
             folder = Path(temporary) / network
-            rows.extend(_network(folder, archive, network, size))
+            rows.extend(_network(folder, archive, network, size, step))
     return rows
 
 
-def _network(folder: Path, archive: Path, network: str, size: int) -> list[Figure]:
+def _network(folder: Path, archive: Path, network: str, size: int, step: int) -> list[Figure]:
     package = untrained_package(folder, network, size)
     section = ScoreSpec(archive=(str(archive),), batch_size=BATCH, files_per_task=BATCH)
     spec = open_package(package).spec.model_copy(update={"score": section})
@@ -58,7 +59,7 @@ def _network(folder: Path, archive: Path, network: str, size: int) -> list[Figur
     exact = set(counts.values()) == {1} and len(counts) == len(rows) == FILES
     scored = {row["item_id"]: row["score"] for row in rows}
     files = sorted(str(path) for path in archive.rglob("*") if path.is_file())
-    together = _predict(package, files)
+    together = _predict(package, files[::step])
     alone = [row for file in files[:: FILES // 6] for row in _predict(package, [file])]
     gaps = [abs(scored[row["item_id"]] - row["score"]) for row in [*together, *alone]]
     middle = sum(0.02 < row["score"] < 0.98 for row in together)
@@ -67,7 +68,7 @@ def _network(folder: Path, archive: Path, network: str, size: int) -> list[Figur
             name=f"score beside predict, {network}",
             value=f"{max(gaps):.1e}",
             bar="≤ 1e-6",
-            ok=max(gaps) <= 1e-6 and len(together) == FILES,
+            ok=max(gaps) <= 1e-6 and len(together) == len(files[::step]),
             note=f"{len(together)} files in one predict, {len(alone)} each in its own process; "
             f"{middle} scores between .02 and .98",
         ),
