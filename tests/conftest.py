@@ -6,6 +6,11 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
+
+# Correctness is tested here, not speed: a busy machine must not fail an example.
+settings.register_profile("medray", deadline=None)
+settings.load_profile("medray")
 
 
 @pytest.fixture(scope="session", autouse=True)
