@@ -6,10 +6,10 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # Correctness is tested here, not speed: a busy machine must not fail an example.
-settings.register_profile("medray", deadline=None)
+settings.register_profile("medray", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("medray")
 
 
