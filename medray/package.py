@@ -14,8 +14,8 @@ a remote package is copied to a local cache first. Imports no workload: callers 
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -298,12 +298,14 @@ def forward(
 ) -> dict[str, Array]:
     """Uncalibrated logits per target as float32, from columns of B rows; no gradients.
 
-    Reduced-precision matrix units are not used, so that a GPU stays within the self-test.
+    Reduced-precision matrix units are not used, so that a GPU stays within the self-test. On a
+    processor one thread computes, as in a worker of the cluster: the same sums in the same order
+    everywhere, and on a busy machine threads that wait for each other cost many times the work.
     """
     exact = (
         torch.backends.cudnn.flags(enabled=True, benchmark=False, allow_tf32=False)
         if device.type == "cuda"
-        else nullcontext()
+        else _one_thread()
     )
     with torch.inference_mode(), exact:
         batch = {k: v.to(device) for k, v in workload.collate(columns, params, fitted).items()}
@@ -313,6 +315,16 @@ def forward(
             name: np.ascontiguousarray(logits.float().cpu().numpy())
             for name, logits in answered.items()
         }
+
+
+@contextmanager
+def _one_thread() -> Generator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _settled(manifest: Manifest, hashes: dict[str, str]) -> Manifest:
@@ -350,7 +362,7 @@ def _restore(
     for name, module in modules.items():
         try:
             state = safetensors.torch.load(files[f"weights/{name}.safetensors"])
-            module.load_state_dict(state, assign=True)
+            module.load_state_dict(state)
         except RuntimeError as error:
             raise PackageError(f"the weights of {name!r} do not fit the network: {error}") from None
         module.eval()
@@ -363,7 +375,7 @@ def _initialised(workload: Task, params: BaseModel, fitted: BaseModel) -> dict[s
 
 
 def _empty(workload: Task, params: BaseModel, fitted: BaseModel) -> dict[str, nn.Module] | None:
-    """Modules without memory for their weights, which are only waiting to be assigned.
+    """Modules of unset weights, in the memory layout they were built with.
 
     Filling a large network with random numbers takes longer than a prediction. None where a
     module holds tensors that its state does not: those must be built in earnest.
@@ -379,7 +391,7 @@ def _empty(workload: Task, params: BaseModel, fitted: BaseModel) -> dict[str, nn
         hidden = [v for part in module.modules() for v in vars(part).values()]
         if set(tensors) - state or any(isinstance(value, torch.Tensor) for value in hidden):
             return None
-    return modules
+    return {name: module.to_empty(device="cpu") for name, module in modules.items()}
 
 
 def _numeric(columns: Columns) -> dict[str, Array]:
