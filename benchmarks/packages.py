@@ -13,8 +13,14 @@ from medray.spec.pixels import PixelSpec
 from medray.workloads import WORKLOADS
 
 
-def untrained_package(folder: Path, network: str, size: int, seed: int = 0) -> str:
-    """Write an imaging package of random weights; its logits spread over several units."""
+def untrained_package(
+    folder: Path, network: str, size: int, temperature: float = 0.05, seed: int = 0
+) -> str:
+    """Write an imaging package of random weights.
+
+    temperature  of its calibration; the least there is, 0.05, shows differences of logits
+                 twenty-fold, as long as the scores stay away from 0 and 1.
+    """
     workload = WORKLOADS["imaging"]
     spec = RunSpec(
         name=f"untrained-{network}".replace("_", "-"),
@@ -38,7 +44,9 @@ def untrained_package(folder: Path, network: str, size: int, seed: int = 0) -> s
     )
     torch.manual_seed(seed)
     modules = workload.build_modules(params, fitted)
-    calibration = TargetCalibration(kind="binary", temperature=0.05, threshold=0.5, rule="youden")
+    calibration = TargetCalibration(
+        kind="binary", temperature=temperature, threshold=0.5, rule="youden"
+    )
     package = write_package(
         str(folder / "package"),
         spec=spec,
@@ -46,7 +54,6 @@ def untrained_package(folder: Path, network: str, size: int, seed: int = 0) -> s
         params=params,
         fitted=fitted,
         modules=modules,
-        # The smallest temperature there is: differences of logits show twenty-fold.
         calibration=Calibration(targets={"lesion": calibration}),
         lineage={"dataset": None},
         history=[],

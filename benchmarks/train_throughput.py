@@ -1,13 +1,15 @@
 """Figure 7: training throughput with conv3 beside a bare torch loop doing the same arithmetic.
 
 Both train the same network on the same tensors in memory: 64 × 64 pixels, batches of 128, float32,
-AdamW, clipping, cosine schedule. Epochs alternate in one process, so that both meet the same
-machine.
+AdamW, clipping, cosine schedule. Updates alternate in one process, so that both meet the same
+machine. On shared cores single updates vary by half, always upwards: what is compared is the mean
+of each one's fastest quarter.
 """
 
 import math
 import time
-from statistics import median
+from collections.abc import Iterator
+from statistics import mean, median
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,7 @@ from medray.train.feed import MemoryFeed, Place
 from medray.train.state import TrainState, new_state
 from medray.workloads.imaging import Imaging, ImagingParams
 
-BATCH, STEPS, EPOCHS, SIZE, LR = 128, 3, 11, 64, 1e-3
+BATCH, STEPS, EPOCHS, SIZE, LR = 128, 10, 9, 64, 1e-3
 CPU = torch.device("cpu")
 
 
@@ -43,62 +45,83 @@ class Bare:
         )
         self.step = 0
 
-    def epoch(self) -> float:
-        """Seconds of one epoch."""
-        started = time.perf_counter()
-        order = torch.randperm(len(self.labels))
-        self.network.train()
-        for rows in order.split(BATCH):
-            for group in self.optimizer.param_groups:
-                done = self.step / (STEPS * EPOCHS)
-                group["lr"] = LR * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
-            x = (self.pixels[rows].float() - self.mean) / self.std
-            x = x.contiguous(memory_format=torch.channels_last)
-            loss = functional.binary_cross_entropy_with_logits(self.network(x), self.labels[rows])
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-            self.optimizer.step()
-            self.step += 1
-        return time.perf_counter() - started
+    def updates(self) -> Iterator[None]:
+        """One update per turn, for ever."""
+        while True:
+            order = torch.randperm(len(self.labels))
+            self.network.train()
+            for rows in order.split(BATCH):
+                yield self._update(rows)
+
+    def _update(self, rows: Tensor) -> None:
+        for group in self.optimizer.param_groups:
+            done = self.step / (STEPS * EPOCHS)
+            group["lr"] = LR * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+        x = (self.pixels[rows].float() - self.mean) / self.std
+        x = x.contiguous(memory_format=torch.channels_last)
+        loss = functional.binary_cross_entropy_with_logits(self.network(x), self.labels[rows])
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimizer.step()
+        self.step += 1
 
 
 def figures() -> list[Figure]:
-    """Alternate epochs; compare medians."""
+    """The fastest quarter of each one's updates."""
     ours, bare = measure()
-    ratio = median(bare) / median(ours)
-    images = BATCH * STEPS
+    ratio = _fastest(bare) / _fastest(ours)
+    pairs = median(b / o for b, o in zip(bare, ours, strict=True))
     return [
         Figure(
             name="training throughput with conv3, of a bare torch loop",
             value=f"{ratio:.3f}",
             bar=".95",
             ok=ratio >= 0.95,
-            note=f"{images / median(ours):.0f} and {images / median(bare):.0f} images/s, medians "
-            f"of {len(ours)} epochs, {torch.get_num_threads()} threads",
+            note=f"{BATCH / _fastest(ours):.0f} and {BATCH / _fastest(bare):.0f} images/s over the "
+            f"fastest quarter of {len(ours)} updates each, {torch.get_num_threads()} threads; "
+            f"median ratio of neighbours {pairs:.3f}",
         )
     ]
 
 
+def _fastest(seconds: list[float]) -> float:
+    return mean(sorted(seconds)[: max(1, len(seconds) // 4)])
+
+
 def measure() -> tuple[list[float], list[float]]:
-    """Seconds per epoch of both, the first epoch of each (warm-up) left out."""
+    """Seconds per update of both, the first epoch (warm-up) left out.
+
+    Ours runs from one update's end to the next one's: it holds the batch, the progress report and,
+    once per epoch, seeding and shuffling; not the evaluation of `tuning`, which the bare loop
+    does not do.
+    """
     plan, state = _plan()
-    classifier = state.modules["classifier"]
     torch.manual_seed(0)
     task, params, fitted = _task()
     twin = task.build_modules(params, fitted)["classifier"].get_submodule("network")
-    twin.load_state_dict(classifier.get_submodule("network").state_dict())
+    twin.load_state_dict(state.modules["classifier"].get_submodule("network").state_dict())
     pixels, labels = _tensors()
-    bare = Bare(twin, pixels, labels, fitted.mean[0], fitted.std[0])
+    bare = Bare(twin, pixels, labels, fitted.mean[0], fitted.std[0]).updates()
     theirs: list[float] = []
     ours: list[float] = []
+    since = time.perf_counter()
 
-    def alternate(state: TrainState, record: dict[str, Any], improved: bool) -> None:
-        ours.append(BATCH * STEPS / record["images_per_s"])
-        theirs.append(bare.epoch())
+    def after_step(progress: dict[str, Any]) -> None:
+        nonlocal since
+        between = time.perf_counter()
+        next(bare)
+        done = time.perf_counter()
+        ours.append(between - since)
+        theirs.append(done - between)
+        since = time.perf_counter()
 
-    loop.run(plan, state, after_epoch=alternate)
-    return ours[1:], theirs[1:]
+    def after_epoch(state: TrainState, record: dict[str, Any], improved: bool) -> None:
+        nonlocal since
+        since = time.perf_counter()
+
+    loop.run(plan, state, after_epoch=after_epoch, after_step=after_step)
+    return ours[STEPS:], theirs[STEPS:]
 
 
 def _columns() -> dict[str, Any]:

@@ -354,7 +354,9 @@ def _restore(
     files: Mapping[str, bytes], workload: Task, params: BaseModel, fitted: BaseModel
 ) -> dict[str, nn.Module]:
     """Fresh modules with the weights of `files`, on the CPU, in evaluation mode."""
-    modules = _empty(workload, params, fitted) or _initialised(workload, params, fitted)
+    # Building draws random numbers, which the caller may count on not to move.
+    with torch.random.fork_rng(devices=[]), _one_thread():
+        modules = workload.build_modules(params, fitted)
     if {f"weights/{name}.safetensors" for name in modules} != {
         name for name in files if name.startswith("weights/")
     }:
@@ -362,36 +364,12 @@ def _restore(
     for name, module in modules.items():
         try:
             state = safetensors.torch.load(files[f"weights/{name}.safetensors"])
-            module.load_state_dict(state)
+            with _one_thread():
+                module.load_state_dict(state)
         except RuntimeError as error:
             raise PackageError(f"the weights of {name!r} do not fit the network: {error}") from None
         module.eval()
     return modules
-
-
-def _initialised(workload: Task, params: BaseModel, fitted: BaseModel) -> dict[str, nn.Module]:
-    with torch.random.fork_rng(devices=[]):  # building draws numbers that the caller may count on
-        return workload.build_modules(params, fitted)
-
-
-def _empty(workload: Task, params: BaseModel, fitted: BaseModel) -> dict[str, nn.Module] | None:
-    """Modules of unset weights, in the memory layout they were built with.
-
-    Filling a large network with random numbers takes longer than a prediction. None where a
-    module holds tensors that its state does not: those must be built in earnest.
-    """
-    try:
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            modules = workload.build_modules(params, fitted)
-    except (NotImplementedError, RuntimeError):  # something reads a value while it is built
-        return None
-    for module in modules.values():
-        state = set(module.state_dict())
-        tensors = [name for name, _ in (*module.named_parameters(), *module.named_buffers())]
-        hidden = [v for part in module.modules() for v in vars(part).values()]
-        if set(tensors) - state or any(isinstance(value, torch.Tensor) for value in hidden):
-            return None
-    return {name: module.to_empty(device="cpu") for name, module in modules.items()}
 
 
 def _numeric(columns: Columns) -> dict[str, Array]:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from medray.errors import Problem, SpecError, UsageError
 from medray.provenance import canonical_sha256
 from medray.spec.models import RunSpec
-from medray.spec.yaml_source import Path, Source, scalar
+from medray.spec.yaml_source import Path, Source, dump, scalar
 
 ParamsModels = Mapping[str, type[BaseModel]]
 
@@ -76,7 +76,7 @@ def _by_line(problem: Problem) -> tuple[int, str]:
 
 def dump_spec(spec: RunSpec) -> str:
     """The spec as YAML with every default written out; reads back to an equal spec."""
-    return yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return dump(spec.model_dump(mode="json"))
 
 
 def spec_sha256(spec: BaseModel) -> str:

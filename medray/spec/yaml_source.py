@@ -36,6 +36,24 @@ _Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value)
 _Loader.add_constructor("tag:yaml.org,2002:float", lambda _, node: float(node.value))
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes what either reader would not take for a string: "08" is text to 1.1, 8 to 1.2."""
+
+
+_Dumper.yaml_implicit_resolvers = {
+    first: [
+        *yaml.SafeDumper.yaml_implicit_resolvers.get(first, []),
+        *_Loader.yaml_implicit_resolvers.get(first, []),
+    ]
+    for first in {*yaml.SafeDumper.yaml_implicit_resolvers, *_Loader.yaml_implicit_resolvers}
+}
+
+
+def dump(data: Any) -> str:
+    """YAML text that reads back as equal data, here and by any YAML 1.1 reader."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
 def scalar(text: str) -> Any:
     """One value as it would be read in the file (for `--set`)."""
     return yaml.load(text, Loader=_Loader)  # noqa: S506  a subclass of SafeLoader

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 
@@ -121,6 +121,11 @@ def test_a_missing_file_is_a_usage_error(tmp_path: Path) -> None:
     seed=st.integers(0, 2**31 - 1),
     lr=st.floats(1e-8, 10),
 )
+@example(name="08", seed=0, lr=1.0)  # text to a YAML 1.1 reader, 8 to a YAML 1.2 one
+@example(name="1e3", seed=0, lr=1e-8)
+@example(name="on", seed=0, lr=1.0)
+@example(name="null", seed=0, lr=1.0)
+@example(name="2026-01-01", seed=0, lr=1.0)
 def test_dump_reads_back_equal_and_hashes_equal(name: str, seed: int, lr: float) -> None:
     spec = parse_spec(GOOD).model_copy(update={"name": name, "seed": seed})
     assert spec.train is not None
