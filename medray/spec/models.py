@@ -120,6 +120,9 @@ class TrainSpec(Section):
     batch_size  items per update over all workers together.
     average     share of the exponential moving average of weights kept per step (0: off);
                 the averaged weights are what is tuned on, checkpointed as best and packaged.
+    keep        which epoch is packaged: the `best` on the monitored tuning metric, or the `last`.
+                The better choice for a full cosine schedule on a small tuning split, where the
+                best of many epochs is the luckiest one.
     cache       `memory`: the split is held in memory; `stream`: Ray Data streams it each epoch;
                 `auto`: memory when it fits in a quarter of the machine's.
     workers     0: in this process, no cluster; n: Ray Train with n workers.
@@ -133,12 +136,19 @@ class TrainSpec(Section):
     l1: float = Field(default=0.0, ge=0)
     clip_norm: float | None = Field(default=1.0, gt=0)
     average: float = Field(default=0.0, ge=0, lt=1)
+    keep: Literal["best", "last"] = "best"
     early_stopping: EarlyStoppingSpec | None = None
     cache: Literal["auto", "memory", "stream"] = "auto"
     workers: int = Field(default=0, ge=0)
     gpus_per_worker: float = Field(default=0, ge=0)
     cpus_per_worker: float = Field(default=1, gt=0)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+    @model_validator(mode="after")
+    def _stopping_needs_the_best(self) -> Self:
+        if self.keep == "last" and self.early_stopping is not None:
+            raise ValueError("early_stopping goes with `keep: best`; the last epoch is all of them")
+        return self
 
 
 class WantedSensitivity(Section):

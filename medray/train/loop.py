@@ -245,9 +245,9 @@ def _concatenate(parts: Sequence[Columns]) -> dict[str, Array]:
 
 
 def _judge(plan: Plan, state: TrainState, value: float) -> bool:
-    """Keep count of the best epoch; NaN is never better, but the first epoch is kept."""
-    better = state.best is None
-    if state.best is not None:
+    """Keep count of the epoch to package; NaN is never better, but the first epoch is kept."""
+    better = state.best is None or plan.spec.keep == "last"
+    if state.best is not None and not better:
         gain = value - state.best if plan.monitor.best == "max" else state.best - value
         spec = plan.spec.early_stopping
         better = gain > (spec.min_delta if spec else 0.0) or (

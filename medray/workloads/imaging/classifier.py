@@ -13,7 +13,7 @@ from torch.nn import functional
 from medray.models.augment import AugmentSpec, augment, mix_partners
 from medray.models.cnn import NETWORKS, Layout
 from medray.workload import Batch, Modules
-from medray.workloads.imaging.params import SMALL_PICTURE, ImagingFitted, ImagingParams
+from medray.workloads.imaging.params import SMALL_PICTURE, ImagingFitted, ImagingParams, Member
 
 _MIRROR_DIMS = {"vertical": -2, "horizontal": -1}
 
@@ -37,23 +37,19 @@ class Classifier(nn.Module):
 
 
 def build_modules(params: ImagingParams, fitted: ImagingFitted) -> dict[str, nn.Module]:
-    """One `classifier`, or `classifier_1`, `classifier_2`, … for an ensemble."""
-    network = NETWORKS[params.network]
-    stem = params.stem
+    """A classifier per member of the ensemble, under its name."""
+    return {member.name: _build(member, params, fitted) for member in params.ensemble}
+
+
+def _build(member: Member, params: ImagingParams, fitted: ImagingFitted) -> Classifier:
+    network, stem = NETWORKS[member.network], member.stem
     if stem == "auto":
         small = "small" in network.stems and min(fitted.size) <= SMALL_PICTURE
         stem = "small" if small else "standard"
     layout = Layout(
-        fitted.channels, fitted.size, params.outputs, stem, params.width, params.dropout
+        fitted.channels, fitted.size, params.outputs, stem, member.width, member.dropout
     )
-    return {name: Classifier(network.build(layout), fitted) for name in member_names(params)}
-
-
-def member_names(params: ImagingParams) -> tuple[str, ...]:
-    """Names of the modules."""
-    if params.members == 1:
-        return ("classifier",)
-    return tuple(f"classifier_{number + 1}" for number in range(params.members))
+    return Classifier(network.build(layout), fitted)
 
 
 def training_loss(
@@ -129,8 +125,8 @@ def predict_logits(modules: Modules, batch: Batch, params: ImagingParams) -> Map
     dims = [_MIRROR_DIMS[name] for name in params.tta]
     views = list(chain.from_iterable(combinations(dims, n) for n in range(len(dims) + 1)))
     total_BK = sum(
-        modules[member](pixels_BCHW.flip(view) if view else pixels_BCHW).float()
-        for member in member_names(params)
+        modules[member.name](pixels_BCHW.flip(view) if view else pixels_BCHW).float()
+        for member in params.ensemble
         for view in views
     )
     logits_BK = torch.as_tensor(total_BK) / (len(views) * params.members)

@@ -104,10 +104,11 @@ def _moments(rows: list[dict[str, Any]], pixels: int) -> tuple[Array, Array]:
 
 
 def _check_size(size: tuple[int, int], params: ImagingParams) -> None:
-    smallest = NETWORKS[params.network].smallest
+    network = max((m.network for m in params.ensemble), key=lambda name: NETWORKS[name].smallest)
+    smallest = NETWORKS[network].smallest
     if min(size) < smallest:
         raise DataError(
-            f"{params.network} takes pictures of at least {smallest}×{smallest} pixels; "
+            f"{network} takes pictures of at least {smallest}×{smallest} pixels; "
             f"the dataset's are {size[0]}×{size[1]}",
             remedy="use a larger `ingest.pixels.size` or another `params.network`",
         )

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from medray.models.cnn import NETWORKS
 from medray.workload import Batch, Modules
-from medray.workloads.imaging.classifier import Classifier, member_names
+from medray.workloads.imaging.classifier import Classifier
 from medray.workloads.imaging.params import ImagingParams
 
 
@@ -20,11 +20,11 @@ def grad_cam(modules: Modules, batch: Batch, output: int, params: ImagingParams)
     pixels_BCHW = batch["pixels"]
     size = pixels_BCHW.shape[-2:]
     total_BHW = torch.zeros((len(pixels_BCHW), *size), device=pixels_BCHW.device)
-    for member in member_names(params):
-        module = modules[member]
+    for member in params.ensemble:
+        module = modules[member.name]
         if not isinstance(module, Classifier):
-            raise TypeError(f"{member} is not an imaging classifier")
-        layer = NETWORKS[params.network].last_feature_map(module.network)
+            raise TypeError(f"{member.name} is not an imaging classifier")
+        layer = NETWORKS[member.network].last_feature_map(module.network)
         explainer = LayerGradCam(module, layer)
         with torch.enable_grad():
             found = explainer.attribute(pixels_BCHW.float(), target=output, relu_attributions=True)

@@ -1,5 +1,7 @@
 """What an imaging task can be asked for, and what it learns before the network does."""
 
+from dataclasses import dataclass
+from itertools import cycle
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -13,6 +15,26 @@ NetworkName = Literal["conv3", "resnet18", "resnet50", "densenet121", "efficient
 SMALL_PICTURE = 64  # rows or columns up to which a 7×7 stride-2 stem throws too much away
 
 
+class NetworkSpec(Section):
+    """Which network one member is; what a variant leaves out is as in the params around it."""
+
+    network: NetworkName | None = None
+    width: float | None = Field(default=None, gt=0, le=4)
+    stem: Literal["auto", "small", "standard"] | None = None
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One trained network of a run."""
+
+    name: str
+    network: NetworkName
+    width: float
+    stem: Literal["auto", "small", "standard"]
+    dropout: float
+
+
 class ImagingParams(Section):
     """The `params:` of an imaging run.
 
@@ -23,6 +45,8 @@ class ImagingParams(Section):
     classes          multiclass: the label's values, in the order of the outputs.
     network          one of medray.models.cnn.NETWORKS; width multiplies its channels.
     members          networks trained side by side; their logits are averaged.
+    variants         what members differ in, taken in turn: an ensemble of unlike networks errs
+                     less alike. Absent: they differ in their random start alone.
     stem             small: 3×3 stride 1, no pooling; auto: small for pictures up to 64 pixels.
     class_weights    balanced: classes count as if they were equally frequent.
     label_smoothing  share of certainty taken from every label.
@@ -38,6 +62,7 @@ class ImagingParams(Section):
     network: NetworkName = "resnet18"
     width: float = Field(default=1.0, gt=0, le=4)
     members: int = Field(default=1, ge=1, le=16)
+    variants: tuple[NetworkSpec, ...] = ()
     stem: Literal["auto", "small", "standard"] = "auto"
     dropout: float = Field(default=0.2, ge=0, lt=1)
     class_weights: Literal["none", "balanced"] = "none"
@@ -66,13 +91,31 @@ class ImagingParams(Section):
         return self
 
     @model_validator(mode="after")
-    def _network_can_do_it(self) -> Self:
-        network = NETWORKS[self.network]
-        if self.stem != "auto" and self.stem not in network.stems:
-            raise ValueError(f"{self.network} has no {self.stem} stem")
-        if self.width != 1.0 and not network.scalable:
-            raise ValueError(f"{self.network} has one width: leave `width` out")
+    def _networks_can_do_it(self) -> Self:
+        if len(self.variants) > self.members:
+            raise ValueError(f"{len(self.variants)} variants need as many `members` at least")
+        for member in self.ensemble:
+            network = NETWORKS[member.network]
+            if member.stem != "auto" and member.stem not in network.stems:
+                raise ValueError(f"{member.network} has no {member.stem} stem")
+            if member.width != 1.0 and not network.scalable:
+                raise ValueError(f"{member.network} has one width: leave `width` out")
         return self
+
+    @property
+    def ensemble(self) -> tuple[Member, ...]:
+        """The networks to train: `classifier`, or `classifier_1`, `classifier_2` and so on."""
+        variants = self.variants or (NetworkSpec(),)
+        return tuple(
+            Member(
+                name="classifier" if self.members == 1 else f"classifier_{number + 1}",
+                network=variant.network or self.network,
+                width=self.width if variant.width is None else variant.width,
+                stem=variant.stem or self.stem,
+                dropout=self.dropout if variant.dropout is None else variant.dropout,
+            )
+            for number, variant in zip(range(self.members), cycle(variants), strict=False)
+        )
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -77,11 +77,13 @@ class Imaging:
         """One update per member: members learn independently."""
         return tuple(
             Objective(
-                name=member,
-                trains=(member,),
-                loss=partial(classifier.training_loss, member=member, params=params, fitted=fitted),
+                name=member.name,
+                trains=(member.name,),
+                loss=partial(
+                    classifier.training_loss, member=member.name, params=params, fitted=fitted
+                ),
             )
-            for member in classifier.member_names(params)
+            for member in params.ensemble
         )
 
     def predict(
