@@ -91,11 +91,12 @@ def _package(path: str) -> Inspection:
     manifest = read_manifest(storage.read_bytes(storage.join(path, MANIFEST)), path)
     if storage.is_local(path):
         verify_folder(Path(storage.absolute(path)), manifest, path)
+    metrics = json.loads(storage.read_bytes(storage.join(path, "metrics.json")))
     facts = {
         "reference": f"{manifest.name}@{manifest.version}#{manifest.digest[:12]}",
         "workload": manifest.workload,
         "created": manifest.created,
-        "evaluated": bool(manifest.evaluation),
+        "evaluated": metrics["evaluation"] is not None,
         "lineage": manifest.lineage,
         "provenance": manifest.provenance,
         "files": len(manifest.files) + len(manifest.evaluation),

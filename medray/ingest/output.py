@@ -102,23 +102,28 @@ def _require_ours(uri: str, inputs: Sequence[str]) -> None:
     foreign = names - _OWN - _OWN_FILES - set(places) | names & {"inventory", "dataset"}
     if foreign:
         raise OutputConflictError(
-            f"the output folder already holds {len(foreign)} things that this run did not make",
+            f"the output folder already holds {len(foreign)} things that no run of medray made",
             remedy="name a new or empty folder as `output`",
         )
 
 
 @contextmanager
-def locked(output: Output) -> Generator[None]:
-    """Keep a second ingest out of a local output; the lock ends with the process, however."""
-    if not storage.is_local(output.uri):
+def locked(staging: str, verb: str) -> Generator[None]:
+    """Keep a second run of `verb` out of a local output; the lock ends with the process, however.
+
+    staging  the verb's folder of unpublished work, which is left alone but for the lock.
+    Raises OutputConflictError while another process holds it.
+    """
+    if not storage.is_local(staging):
         yield
         return
     import fcntl
 
-    folder = Path(output.staging)
+    folder = Path(staging)
+    lock = folder / "lock"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = (folder / "lock").open("w")
+        handle = lock.open("w")
     except OSError as error:
         raise UsageError(
             f"the output cannot be written: {error.strerror}", remedy="check `output`"
@@ -126,8 +131,16 @@ def locked(output: Output) -> Generator[None]:
     with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            mine = os.path.samestat(os.fstat(handle.fileno()), lock.stat())
+        except OSError:
+            mine = False
+        if not mine:  # held, or just given back by a run whose file this was
             raise OutputConflictError(
-                "another ingest is writing this output", remedy="wait for it, or end it first"
-            ) from error
-        yield
+                f"another {verb} is writing this output", remedy="wait for it, or end it first"
+            )
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+            with suppress(OSError):
+                folder.rmdir()

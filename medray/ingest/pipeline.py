@@ -88,7 +88,7 @@ def ingest(spec: RunSpec, *, progress: Progress | None = None) -> IngestSummary:
         if nothing is not None:
             return nothing
     try:
-        with locked(output):
+        with locked(output.staging, "ingest"):
             _bring_up(job, found, against, started)
         output.remove_staging()
     except MedrayError:

@@ -23,6 +23,7 @@ from medray import storage
 from medray.errors import Code, OutputConflictError, UsageError
 from medray.ingest.decide import decide
 from medray.ingest.listing import Found, list_archive
+from medray.ingest.output import locked
 from medray.ingest.parts import IN_PROCESS_ROWS, Key, Row, key_of
 from medray.ingest.scan import scan_headers, source_rows
 from medray.package import Package, Task, open_package
@@ -64,6 +65,20 @@ def score(
     package = open_package(section.package or storage.join(spec.output_uri, "package"))
     places = _places(spec, package)
     found = list_archive(_archive(spec, section), exclude=spec.output_uri)
+    with locked(places.staging.rpartition("/")[0], "score"):
+        return _night(found, section, package, places, tell, task, started)
+
+
+def _night(
+    found: Sequence[Found],
+    section: ScoreSpec,
+    package: Package,
+    places: _Places,
+    tell: Progress,
+    task: Task | None,
+    started: float,
+) -> ScoreSummary:
+    """The work of one run, with the output to itself."""
     before = _Scored(places.predictions, package.ref)
     todo = [each for each in found if each.key not in before.versions]
     resumed = 0

@@ -278,7 +278,7 @@ def test_other_settings_another_key_or_foreign_files_are_refused(
     (tmp_path / "b/out").mkdir(parents=True)
     (tmp_path / "b/out/thesis.docx").write_bytes(b"x")
     shutil.copytree(tmp_path / "archive", tmp_path / "b/archive")
-    with pytest.raises(OutputConflictError, match="did not make"):
+    with pytest.raises(OutputConflictError, match="no run of medray made"):
         run(tmp_path / "b")
     assert [p.name for p in (tmp_path / "b/out").iterdir()] == ["thesis.docx"]
 
@@ -297,7 +297,8 @@ def test_two_at_once_are_refused(tmp_path: Path) -> None:
     from medray.ingest.output import Output, locked
 
     write_archive(tmp_path / "archive", 1)
-    with locked(Output(str(tmp_path / "out"))), pytest.raises(OutputConflictError, match="another"):
+    staging = Output(str(tmp_path / "out")).staging
+    with locked(staging, "ingest"), pytest.raises(OutputConflictError, match="another"):
         ingest(spec(tmp_path))
 
 

@@ -108,7 +108,7 @@ def test_archive_labels_and_output_on_s3(tmp_path: Path, s3: Any) -> None:
 def test_foreign_objects_and_missing_buckets_are_said(tmp_path: Path, s3: Any) -> None:
     s3.put_object(Bucket=BUCKET, Key="a/x.dcm", Body=scan(1))
     s3.put_object(Bucket=BUCKET, Key="o/thesis.docx", Body=b"x")
-    with pytest.raises(OutputConflictError, match="did not make"):
+    with pytest.raises(OutputConflictError, match="no run of medray made"):
         ingest(spec(f"s3://{BUCKET}/a", f"s3://{BUCKET}/o"))
     with pytest.raises(UsageError, match="does not exist"):
         ingest(spec("s3://no-such-bucket/a", str(tmp_path / "out")))

@@ -11,6 +11,7 @@ from tiny import SPEC, TINY, make_package
 
 from medray import storage
 from medray.errors import OutputConflictError, PackageError, UsageError
+from medray.ingest.output import locked
 from medray.schema import PREDICTIONS
 from medray.score.batch import score
 from medray.score.predictor import Predictor
@@ -252,6 +253,17 @@ def test_errors_say_what_to_do(folder: Path):
     (folder / "run" / "package" / "fitted.json").write_text("{}")
     with pytest.raises(PackageError, match=r"fitted\.json"):
         _score(folder)
+
+
+def test_two_nights_on_one_output_do_not_meet(folder: Path):
+    with (
+        locked(str(folder / "run" / ".staging" / "score"), "score"),
+        pytest.raises(OutputConflictError, match="another score is writing"),
+    ):
+        _score(folder)
+    assert not (folder / "run" / "predictions").exists()
+    assert _score(folder).files_scored == 14
+    assert not (folder / "run" / ".staging" / "score").exists()
 
 
 def test_little_work_starts_no_ray(folder: Path, monkeypatch: pytest.MonkeyPatch):

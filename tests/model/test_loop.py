@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
@@ -307,6 +308,21 @@ def test_early_stopping_waits_for_its_patience() -> None:
     loop.run(plan, state, after_epoch=nothing)
     assert (state.epoch, state.best_epoch, state.best) == (5, 2, 0.7)
     assert state.history[2]["tuning_auroc"] is None
+
+
+def test_the_last_epoch_is_kept_where_asked_for() -> None:
+    spec = TrainSpec(epochs=3, batch_size=8, keep="last")
+    plan, state = classifier_plan(spec, dropout=0.0)
+    values = iter([0.9, 0.5, float("nan")])
+    plan = loop.Plan(
+        **{**plan.__dict__, "measure": lambda logits, columns: {"auroc": next(values)}}
+    )
+    kept: list[bool] = []
+    loop.run(plan, state, after_epoch=lambda state, record, improved: kept.append(improved))
+    assert kept == [True, True, True]
+    assert state.best_epoch == 3
+    with pytest.raises(ValidationError, match="keep: best"):
+        TrainSpec(keep="last", early_stopping=EarlyStoppingSpec(patience=3))
 
 
 def test_ranks_see_each_item_once_and_the_same_number_of_batches() -> None:

@@ -44,6 +44,8 @@ def test_stands_in_the_dict_under_its_name() -> None:
         ({"label": "y", "network": "conv3", "stem": "small"}, "no small stem"),
         ({"label": "y", "network": "efficientnet_b0", "width": 0.5}, "one width"),
         ({"label": "y", "netwrok": "conv3"}, "Extra inputs"),
+        ({"label": "y", "variants": [{}, {}]}, "2 variants need"),
+        ({"label": "y", "variants": [{"network": "conv3", "stem": "small"}]}, "no small stem"),
     ],
 )
 def test_refuses_params_that_cannot_be(params: dict[str, Any], says: str) -> None:
@@ -204,6 +206,31 @@ def test_measure_agrees_with_scikit_learn() -> None:
 def test_an_undefined_metric_is_nan() -> None:
     found = IMAGING.measure({"y": np.zeros(3)}, {"y": np.full(3, np.nan)}, binary())
     assert all(np.isnan(value) for value in found.values())
+
+
+def test_members_take_variants_in_turn() -> None:
+    params = ImagingParams(
+        label="y", network="resnet18", width=0.125, dropout=0.3, members=3,
+        variants=({"stem": "standard"}, {"network": "conv3", "width": 0.25, "dropout": 0.1}),  # type: ignore[arg-type]
+    )  # fmt: skip
+    assert [(m.name, m.network, m.width, m.stem, m.dropout) for m in params.ensemble] == [
+        ("classifier_1", "resnet18", 0.125, "standard", 0.3),
+        ("classifier_2", "conv3", 0.25, "auto", 0.1),
+        ("classifier_3", "resnet18", 0.125, "standard", 0.3),
+    ]
+    data = columns(4, y=np.array([0, 1, 0, 1.0]))
+    learned = fitted(params, data)
+    torch.manual_seed(0)
+    modules = IMAGING.build_modules(params, learned)
+    for module in modules.values():
+        module.eval()
+    batch = IMAGING.collate({"pixels": data["pixels"]}, params, learned)
+    with torch.no_grad():
+        each = [modules[member.name](batch["pixels"])[:, 0] for member in params.ensemble]
+        logits = IMAGING.predict(modules, batch, params)["y"]
+    assert not torch.equal(each[0], each[1])
+    torch.testing.assert_close(logits, torch.stack(each).mean(dim=0))
+    assert IMAGING.explain(modules, batch, "y", 0, params)["heatmap"].shape == (4, 16, 16)
 
 
 @pytest.mark.parametrize("members", [1, 2])
