@@ -87,14 +87,14 @@ def ingest(spec: RunSpec, *, progress: Progress | None = None) -> IngestSummary:
         nothing = _nothing_to_do(job, against, started)
         if nothing is not None:
             return nothing
-    try:
-        with locked(output.staging, "ingest"):
+    with locked(output.staging, "ingest"):
+        try:
             _bring_up(job, found, against, started)
+        except MedrayError:
+            if len(found) <= IN_PROCESS_ROWS:  # soon done again; else kept for the corrected spec
+                output.remove_staging()
+            raise
         output.remove_staging()
-    except MedrayError:
-        if len(found) <= IN_PROCESS_ROWS:  # soon done again; else kept for the corrected spec
-            output.remove_staging()
-        raise
     return job.summary
 
 

@@ -298,8 +298,11 @@ def test_two_at_once_are_refused(tmp_path: Path) -> None:
 
     write_archive(tmp_path / "archive", 1)
     staging = Output(str(tmp_path / "out")).staging
-    with locked(staging, "ingest"), pytest.raises(OutputConflictError, match="another"):
-        ingest(spec(tmp_path))
+    with locked(staging, "ingest"):
+        with pytest.raises(OutputConflictError, match="another"):
+            ingest(spec(tmp_path))
+        assert Path(staging, "lock").exists(), "what the first run works on is not the second's"
+    assert ingest(spec(tmp_path)).items == 1
 
 
 def test_no_identifier_leaves_the_inventory(
