@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from medray.demo.run import DemoSummary
     from medray.evaluate.run import EvaluationResult
+    from medray.ingest.records import RecordsSummary
     from medray.ingest.summary import IngestSummary
     from medray.inspection import Inspection
     from medray.score.predictor import FilePrediction
@@ -42,11 +43,14 @@ def validate(spec: str | RunSpec, sets: Sequence[str] = ()) -> RunSpec:
 
 def ingest(
     spec: str | RunSpec, sets: Sequence[str] = (), progress: Progress | None = None
-) -> IngestSummary:
-    """Archive → dataset. Does only what is new or changed since the last time."""
-    from medray.ingest import ingest as run
+) -> IngestSummary | RecordsSummary:
+    """Archive or tables → dataset. Does only what is new or changed since the last time."""
+    from medray.ingest import ingest as of_images
+    from medray.ingest import ingest_records as of_records
 
-    return run(validate(spec, sets), progress=progress)
+    checked = validate(spec, sets)
+    run = of_images if checked.records is None else of_records
+    return run(checked, progress=progress)
 
 
 def train(

@@ -45,6 +45,16 @@ class Code(StrEnum):
     DECODE_FAILED = "decode_failed"  # the codec refused
     DECODE_CRASHED = "decode_crashed"  # the codec took its process down
     DECODE_TIMEOUT = "decode_timeout"  # the codec passed its CPU deadline
+    # a row of a table
+    NO_SUBJECT = "no_subject"  # the row names no patient
+    NO_CODE = "no_code"  # the row names no code
+    INVALID_TIME = "invalid_time"  # neither empty nor a time
+    TIME_BEFORE_BIRTH = "time_before_birth"
+    INVALID_VALUE = "invalid_value"  # infinite
+    IMPLAUSIBLE_VALUE = "implausible_value"  # outside the range the spec gives for the code
+    WRONG_UNIT = "wrong_unit"  # another unit than the code's, and no conversion
+    DUPLICATE_EVENT = "duplicate_event"  # the same subject, time, code and value once more
+    MISSING_VALUE = "missing_value"  # the source's word for "not measured": left out, counted
     # the task
     NO_LABEL = "no_label"  # no row of the label table matches
     UNEXPECTED_SHAPE = "unexpected_shape"  # the package does not take such an item

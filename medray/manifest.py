@@ -19,6 +19,7 @@ from medray.errors import PackageError
 from medray.provenance import canonical_sha256
 from medray.spec.base import Section
 from medray.spec.pixels import PixelSpec
+from medray.spec.records import RecordsSpec
 
 MANIFEST = "package.json"
 EVALUATION_FILES = ("metrics.json", "MODEL_CARD.md")
@@ -30,6 +31,8 @@ class Manifest(Section):
     """The content of package.json.
 
     pixels, columns  how scoring must decode files, and the DICOM keywords kept beside the pixels.
+    records, names   instead, for a model of patients' records: how rows become events, and what the
+                     64-bit names of codes and texts stand for.
     files            identity files → sha256; `digest` is taken over them.
     evaluation       metrics.json and MODEL_CARD.md → sha256.
     pending          the same two while an evaluation is being written: either hash is good, so
@@ -43,8 +46,10 @@ class Manifest(Section):
     workload: str
     digest: str
     created: str
-    pixels: PixelSpec
+    pixels: PixelSpec | None
     columns: tuple[str, ...]
+    records: RecordsSpec | None = None
+    names: dict[str, str] = Field(default={})
     lineage: dict[str, Any]
     provenance: dict[str, Any]
     files: dict[str, str]
@@ -68,8 +73,9 @@ def package_digest(
     name: str,
     version: str,
     workload: str,
-    pixels: PixelSpec,
+    pixels: PixelSpec | None,
     columns: tuple[str, ...],
+    records: RecordsSpec | None,
     files: Mapping[str, str],
 ) -> str:
     """sha256 over everything that decides a prediction; names the package in every table."""
@@ -79,8 +85,9 @@ def package_digest(
             "name": name,
             "version": version,
             "workload": workload,
-            "pixels": pixels.model_dump(mode="json"),
+            "pixels": pixels and pixels.model_dump(mode="json"),
             "columns": list(columns),
+            **({"records": records.model_dump(mode="json")} if records else {}),
             "files": dict(files),
         }
     )
@@ -100,6 +107,7 @@ def read_manifest(data: bytes, uri: str) -> Manifest:
         manifest.workload,
         manifest.pixels,
         manifest.columns,
+        manifest.records,
         manifest.files,
     )
     if manifest.to_bytes() != data or digest != manifest.digest:

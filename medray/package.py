@@ -45,6 +45,7 @@ from medray.provenance import provenance
 from medray.spec.load import dump_spec, parse_spec
 from medray.spec.models import RunSpec
 from medray.spec.pixels import PixelSpec
+from medray.spec.records import RecordsSpec
 from medray.workload import Columns, Workload
 
 Task = Workload[Any, Any]
@@ -91,8 +92,23 @@ class Package:
 
     @property
     def pixels(self) -> PixelSpec:
-        """How files must be decoded."""
+        """How files must be decoded. Raises PackageError for a model of records."""
+        if self.manifest.pixels is None:
+            raise PackageError(
+                f"{self.ref} predicts from patients' records, not from images",
+                remedy="give it tables: see `medray predict --help`",
+            )
         return self.manifest.pixels
+
+    @property
+    def records(self) -> RecordsSpec | None:
+        """How rows of tables become events; None for a model of images."""
+        return self.manifest.records
+
+    @property
+    def names(self) -> dict[str, str]:
+        """64-bit name (as text) → the code or text it stands for."""
+        return self.manifest.names
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -136,16 +152,20 @@ def write_package(
     history: Sequence[Mapping[str, Any]],
     pixels: PixelSpec | None = None,
     columns: Sequence[str] | None = None,
+    records: RecordsSpec | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> Package:
     """Write a package in one step: it is there whole, or not at all.
 
     pixels, columns  how the training items were decoded; absent: as `spec.ingest` says.
+    records, names   instead, for a model of patients' records; see `Manifest`.
     lineage          JSON; should hold the dataset's fingerprint as `dataset`.
     A package that stands there with the same digest is left as it is. Raises OutputConflictError
     when something else does, PackageError when the model does not survive being written.
     """
     ingest = spec.ingest
-    pixels = pixels or (ingest.pixels if ingest else PixelSpec())
+    if records is None:
+        pixels = pixels or (ingest.pixels if ingest else PixelSpec())
     kept = tuple(columns if columns is not None else ingest.columns if ingest else ())
     files = {
         "spec.yaml": _spec_yaml(spec),
@@ -167,10 +187,14 @@ def write_package(
         name=spec.name,
         version=spec.version,
         workload=workload.name,
-        digest=package_digest(spec.name, spec.version, workload.name, pixels, kept, hashes),
+        digest=package_digest(
+            spec.name, spec.version, workload.name, pixels, kept, records, hashes
+        ),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         pixels=pixels,
         columns=kept,
+        records=records,
+        names=dict(names or {}),
         lineage=json.loads(_json(dict(lineage))),
         provenance=json.loads(_json(provenance())),
         files=hashes,

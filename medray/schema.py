@@ -53,6 +53,29 @@ IMAGES = pa.schema(
     ]
 )
 
+# One row per event: MEDS 0.4, names and types of its DataSchema. Sorted by subject and time within a
+# file; a subject stands in one file. time is null for facts without time.
+EVENTS = pa.schema(
+    [
+        pa.field("subject_id", pa.int64(), nullable=False),  # pseudonym of the patient
+        pa.field("time", pa.timestamp("us")),
+        pa.field("code", pa.string(), nullable=False),
+        pa.field("numeric_value", pa.float32()),
+        pa.field("text_value", pa.large_string()),
+    ]
+)
+
+# One row per row of a source that became no event: which one, and why. No value, no identifier.
+REFUSED_ROWS = pa.schema(
+    [
+        pa.field("source", pa.int32(), nullable=False),  # index in `records.sources`
+        pa.field("file", pa.int32(), nullable=False),  # index in the sorted list of its files
+        pa.field("row", pa.int64(), nullable=False),  # from 0, the header not counted
+        pa.field("code", pa.string()),
+        pa.field("reason", pa.string(), nullable=False),
+    ]
+)
+
 # One row per item and target (multi-class: per class, named in text_value). Long form. A file
 # that gave no item is one row without frame and target. status: ok | rejected | ignored.
 PREDICTIONS = pa.schema(

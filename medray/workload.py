@@ -56,6 +56,8 @@ class Workload(Protocol[P, F]):
 
     name: ClassVar[str]
     summary: ClassVar[str]
+    inputs: ClassVar[tuple[str, ...]]
+    """Columns that `collate` reads beside labels: what a prediction is made from."""
     params_model: type[P]
     fitted_model: type[F]
 
@@ -65,6 +67,10 @@ class Workload(Protocol[P, F]):
 
     def label_columns(self, params: P) -> tuple[str, ...]:
         """Columns of the dataset's labels that training reads."""
+        ...
+
+    def items(self, columns: Columns, params: P) -> Columns:
+        """Rows of a dataset → items to learn from or score: rows as they are, or parts of them."""
         ...
 
     def summarize(self, columns: Columns, params: P) -> pa.Table:
@@ -77,6 +83,14 @@ class Workload(Protocol[P, F]):
 
     def collate(self, columns: Columns, params: P, fitted: F) -> Batch:
         """Columns → tensors: the same code in train, score and serve; labels when present."""
+        ...
+
+    def sizes(self, columns: Columns) -> np.ndarray[Any, Any] | None:
+        """Length of every item (B,), where they differ; None where all are alike."""
+        ...
+
+    def trim(self, batch: Batch) -> Batch:
+        """A batch without padding that none of its rows needs."""
         ...
 
     def build_modules(self, params: P, fitted: F) -> dict[str, nn.Module]:

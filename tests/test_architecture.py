@@ -22,6 +22,7 @@ LAYERS: dict[str, int] = {
     "metrics": 2,
     "explain": 2,
     "privacy": 2,
+    "records": 2,
     "manifest": 2,
     "package_store": 2,
     "workload": 3,

@@ -12,6 +12,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from medray.demo.run import DemoSummary
     from medray.evaluate.run import EvaluationResult
+    from medray.ingest.records import RecordsSummary
     from medray.ingest.summary import IngestSummary
     from medray.inspection import Inspection
     from medray.score.predictor import FilePrediction
@@ -26,30 +27,11 @@ def console() -> Console:
     return plain if plain.is_terminal else Console(width=120)
 
 
-def ingest(summary: "IngestSummary") -> None:
+def ingest(summary: "IngestSummary | RecordsSummary") -> None:
     """What was read, refused, joined and split."""
-    facts: dict[str, Any] = {
-        "files": {k: getattr(summary, k) for k in ("new", "changed", "unchanged", "vanished")},
-        "resumed from an interrupted run": summary.resumed,
-        "refused": summary.reasons,
-        "studies": summary.studies,
-        **{
-            split: f"{count['items']:,} items of {count['subjects']:,} patients"
-            for split, count in summary.splits.items()
-        },
-        "split": summary.split_by,
-        "identical pictures left out": summary.identical_left_out,
-        "files without a patient id": summary.without_patient_id,
-    }
-    for table in summary.tables:
-        facts[table.name] = (
-            f"{table.rows:,} rows on {table.on}; {table.unmatched_rows:,} match no file, "
-            f"{table.unmatched_files:,} files match no row (listed in summary.json)"
-        )
-    facts["read"] = f"{summary.bytes / 1e6:,.1f} MB in {summary.seconds:.1f} s"
-    _done(summary.headline(), facts)
+    _done(summary.headline(), summary.facts())
     if summary.over_limit:
-        _warn("the rejected share passed ingest.reject_limit (exit code 3); the dataset stands")
+        _warn("the rejected share passed the spec's reject_limit (exit code 3); the dataset stands")
 
 
 def train(result: "TrainResult") -> None:

@@ -1,6 +1,7 @@
-"""From an archive to a dataset, and to the next state of it: only what is new or changed."""
+"""From an archive or tables to a dataset, and to its next state: only what is new or changed."""
 
 from medray.ingest.pipeline import ingest
+from medray.ingest.records import RecordsSummary, ingest_records
 from medray.ingest.summary import IngestSummary
 
-__all__ = ["IngestSummary", "ingest"]
+__all__ = ["IngestSummary", "RecordsSummary", "ingest", "ingest_records"]

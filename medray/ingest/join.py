@@ -212,7 +212,7 @@ def _typed(column: pa.ChunkedArray) -> pa.Array:
 
 def match(table: LabelTable, files: Sequence[Row]) -> Match:
     """Find every file's row. Raises DataError on a key with two meanings, or when none matches."""
-    index = _index(table)
+    index = index_of(table)
     wanted = [_key(file, table.spec.on) for file in files]
     result = Match([-1 if key is None else index.get(key, -1) for key in wanted])
     used = {key for key in wanted if key is not None and key in index}
@@ -231,7 +231,7 @@ def _key(file: Row, on: str) -> str | None:
     return value.strip() if isinstance(value, str) and value.strip() else None
 
 
-def _index(table: LabelTable) -> dict[str, int]:
+def index_of(table: LabelTable) -> dict[str, int]:
     """Key → its first row; the others with that key must say the same."""
     index: dict[str, int] = {}
     torn: set[str] = set()

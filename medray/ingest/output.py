@@ -72,7 +72,7 @@ def claim(output: Output, wanted: DatasetMeta, inputs: Sequence[str]) -> Dataset
     storage.table_exists(output.inventory)  # refuses a place where no table can be
     stored = read_meta(output.dataset)
     if stored is None:
-        _require_ours(output.uri, inputs)
+        require_ours(output.uri, inputs)
         return None
     if stored.key_check != wanted.key_check:
         raise OutputConflictError(
@@ -89,7 +89,11 @@ def claim(output: Output, wanted: DatasetMeta, inputs: Sequence[str]) -> Dataset
     return stored
 
 
-def _require_ours(uri: str, inputs: Sequence[str]) -> None:
+def require_ours(uri: str, inputs: Sequence[str], *, holds: str = "images") -> None:
+    """Raise OutputConflictError when the folder holds what no run of medray made.
+
+    holds  `timelines`: a dataset folder without its dataset.json is an interrupted ingest.
+    """
     root = storage.absolute(uri) + "/"
     if storage.is_local(uri):
         if os.path.exists(uri) and not os.path.isdir(uri):
@@ -99,12 +103,22 @@ def _require_ours(uri: str, inputs: Sequence[str]) -> None:
         below = [each.removeprefix(root) for each in storage.list_files(uri)]
         names = {each.split("/", 1)[0] for each in below if each}
     places = [storage.absolute(each).removeprefix(root).split("/", 1)[0] for each in inputs]
-    foreign = names - _OWN - _OWN_FILES - set(places) | names & {"inventory", "dataset"}
+    foreign = names - _OWN - _OWN_FILES - set(places) | names & _taken(uri, holds)
     if foreign:
         raise OutputConflictError(
             f"the output folder already holds {len(foreign)} things that no run of medray made",
             remedy="name a new or empty folder as `output`",
         )
+
+
+def _taken(uri: str, holds: str) -> set[str]:
+    """Folders whose presence means that another kind of ingest was here."""
+    if holds == "images":
+        return {"inventory", "dataset"}
+    dataset = storage.join(uri, "dataset")
+    whole = storage.exists(storage.join(dataset, "dataset.json"))
+    images = whole or storage.exists(storage.join(dataset, "images"))
+    return {"dataset"} if images else set()
 
 
 @contextmanager

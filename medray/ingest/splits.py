@@ -44,7 +44,7 @@ def by_column(
             else f"the split column {spec.column!r} is empty for every item",
             remedy="it must hold train, tuning (or val, validation) and held_out (or test)",
         )
-    share = _tuning_share(spec)
+    share = spec.tuning_share
     if "tuning" in splits or share == 0:
         return splits, False
     parts = {"train": 1 - share, "tuning": share}
@@ -53,11 +53,6 @@ def by_column(
         for subject, split in zip(subjects, splits, strict=True)
     ]
     return carved, True
-
-
-def _tuning_share(spec: SplitSpec) -> float:
-    train, tuning = spec.fractions.get("train", 0.0), spec.fractions.get("tuning", 0.0)
-    return tuning / (train + tuning) if train + tuning > 0 else 0.0
 
 
 def assign(
@@ -74,5 +69,5 @@ def assign(
     found, carved = by_column(key, subjects, values, spec)
     how = f"by the column {spec.column}"
     if carved:
-        how += f"; it names no tuning, so {_tuning_share(spec):.0%} of train's subjects became it"
+        how += f"; it names no tuning, so {spec.tuning_share:.0%} of train's subjects became it"
     return found, how

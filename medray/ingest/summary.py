@@ -1,7 +1,7 @@
 """What an ingest did, in numbers that hold no identifier: printed, and kept as summary.json."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -76,6 +76,26 @@ class IngestSummary:
         """Plain values, as in summary.json."""
         return asdict(self)
 
+    def facts(self) -> dict[str, Any]:
+        """What people want to read after the headline."""
+        facts: dict[str, Any] = {
+            "files": {k: getattr(self, k) for k in ("new", "changed", "unchanged", "vanished")},
+            "resumed from an interrupted run": self.resumed,
+            "refused": self.reasons,
+            "studies": self.studies,
+            **split_facts(self.splits),
+            "split": self.split_by,
+            "identical pictures left out": self.identical_left_out,
+            "files without a patient id": self.without_patient_id,
+        }
+        for table in self.tables:
+            facts[table.name] = (
+                f"{table.rows:,} rows on {table.on}; {table.unmatched_rows:,} match no file, "
+                f"{table.unmatched_files:,} files match no row (listed in summary.json)"
+            )
+        facts["read"] = f"{self.bytes / 1e6:,.1f} MB in {self.seconds:.1f} s"
+        return facts
+
     def count_files(self, rows: Sequence[Row], reject_limit: float) -> None:
         """Fill what follows from the rows of FILES."""
         status = Counter(row["status"] for row in rows)
@@ -89,6 +109,14 @@ class IngestSummary:
         readable = self.ok + self.rejected
         self.rejected_share = self.rejected / readable if readable else 0.0
         self.over_limit = self.rejected_share > reject_limit
+
+
+def split_facts(splits: Mapping[str, Mapping[str, int]]) -> dict[str, str]:
+    """Split → its size in words."""
+    return {
+        split: f"{count['items']:,} items of {count['subjects']:,} patients"
+        for split, count in splits.items()
+    }
 
 
 def from_json(data: bytes) -> IngestSummary:

@@ -6,6 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from medray.spec.base import Section
 from medray.spec.pixels import PixelSpec
+from medray.spec.records import RecordsSpec
 
 SPLITS = ("train", "tuning", "held_out")
 
@@ -73,6 +74,9 @@ class SplitSpec(Section):
     column            a joined column holding train, tuning or held_out.
     fractions         shares of subjects, when no column is given; assignment is a keyed hash of
                       the subject, so that it never moves when the archive grows.
+    folds, fold       cross-validation: the patients in `folds` parts, of which number `fold` (from 0)
+                      is held out, whatever the dataset's own split; `medray crossval` goes
+                      through all of them.
     identical_images  bit-identical pictures in two splits `fail` the run, or `drop` leaves out
                       those outside the first split they stand in (held_out, tuning, train).
     """
@@ -81,7 +85,21 @@ class SplitSpec(Section):
     fractions: dict[Literal["train", "tuning", "held_out"], float] = Field(
         default={"train": 0.7, "tuning": 0.1, "held_out": 0.2}
     )
+    folds: int | None = Field(default=None, ge=2, le=100)
+    fold: int | None = Field(default=None, ge=0)
     identical_images: Literal["fail", "drop"] = "fail"
+
+    @model_validator(mode="after")
+    def _fold_is_one_of_them(self) -> Self:
+        if self.fold is not None and (self.folds is None or self.fold >= self.folds):
+            raise ValueError("`fold` is a number from 0, below `folds`")
+        return self
+
+    @property
+    def tuning_share(self) -> float:
+        """Share of those not held out that tune."""
+        train, tuning = self.fractions.get("train", 0.0), self.fractions.get("tuning", 0.0)
+        return tuning / (train + tuning) if train + tuning > 0 else 0.0
 
     @model_validator(mode="after")
     def _fractions_sum_to_one(self) -> Self:
@@ -202,6 +220,7 @@ class RunSpec(Section):
     Relative paths start at the current folder.
 
     output    the folder everything of this run goes to; absent: runs/<name>.
+    ingest    an archive of images; `records`: patients' tables. A run has one of them.
     workload  which prediction task; its own settings stand under `params`.
     """
 
@@ -212,10 +231,17 @@ class RunSpec(Section):
     workload: str = "imaging"
     params: dict[str, Any] = Field(default={})
     ingest: IngestSpec | None = None
+    records: RecordsSpec | None = None
     split: SplitSpec = SplitSpec()
     train: TrainSpec | None = None
     evaluate: EvaluateSpec = EvaluateSpec()
     score: ScoreSpec | None = None
+
+    @model_validator(mode="after")
+    def _one_kind_of_data(self) -> Self:
+        if self.ingest is not None and self.records is not None:
+            raise ValueError("a run has `ingest` (an archive) or `records` (tables), not both")
+        return self
 
     @property
     def output_uri(self) -> str:

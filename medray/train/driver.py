@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from medray import storage
 from medray.calibration import fit_calibration
-from medray.dataset import open_dataset
+from medray.dataset import RecordsDataset
 from medray.errors import OutputConflictError, PackageError, TrainingError, UsageError
 from medray.package import Package, open_package, write_package
 from medray.provenance import canonical_sha256
@@ -27,7 +27,7 @@ from medray.train import assemble, loop
 from medray.train.feed import Place
 from medray.train.loop import Plan
 from medray.train.schedule import pick_device
-from medray.train.source import Source, Task, fit, open_source
+from medray.train.source import Source, Task, fit, open_run, open_source
 from medray.train.state import Checkpoints, TrainState, load_weights
 from medray.workloads import WORKLOADS
 
@@ -77,7 +77,7 @@ def train(spec: RunSpec, *, progress: Progress | None = None) -> TrainResult:
     started = time.perf_counter()
     tell = progress or (lambda event: None)
     task, params = _task(spec)
-    source = open_source(open_dataset(storage.join(spec.output_uri, "dataset")), task, params, spec)
+    source = open_source(open_run(spec), task, params, spec)
     kept = Checkpoints(storage.absolute(storage.join(spec.output_uri, "training")))
     package_uri = storage.join(spec.output_uri, "package")
     identity = _identity(source)
@@ -300,9 +300,16 @@ def _package(
             "epochs": state.epoch,
         },
         history=state.history,
-        pixels=meta.pixels,
-        columns=meta.columns,
+        **_reading(source),
     )
+
+
+def _reading(source: Source) -> dict[str, Any]:
+    """How the items were made, which scoring must repeat."""
+    dataset = source.dataset
+    if isinstance(dataset, RecordsDataset):
+        return {"records": dataset.meta.records, "names": dataset.names()}
+    return {"pixels": dataset.meta.pixels, "columns": dataset.meta.columns}
 
 
 def _write_json(uri: str, value: dict[str, Any]) -> None:

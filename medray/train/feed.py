@@ -18,6 +18,7 @@ from medray.workload import Batch, Columns
 
 Array = np.ndarray[Any, Any]
 EVALUATION_ROWS = 256
+_WINDOW_BATCHES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,25 @@ class Place:
     def share(self, batch_size: int) -> int:
         """Items per update of one worker."""
         return max(1, batch_size // self.world)
+
+
+def bucketed(order: Tensor, sizes: Array, batch: int, generator: torch.Generator) -> Tensor:
+    """The same items in another order: batches of like length, each anywhere in the epoch.
+
+    Only items that stood within so many batches of each other come together, so that a batch is
+    still a draw from all.
+    """
+    window = _WINDOW_BATCHES * batch
+    batches: list[Tensor] = []
+    for start in range(0, len(order), window):
+        part = order[start : start + window]
+        length = torch.from_numpy(np.ascontiguousarray(sizes))[part]
+        part = part[torch.argsort(length, stable=True)]
+        batches.extend(part.split(batch))
+    full = [rows for rows in batches if len(rows) == batch]
+    short = [rows for rows in batches if len(rows) < batch]
+    shuffled = [full[i] for i in torch.randperm(len(full), generator=generator).tolist()]
+    return torch.cat([*shuffled, *short])
 
 
 class Feed(Protocol):
@@ -58,7 +78,12 @@ class MemoryFeed:
         seed: int,
         place: Place,
         device: torch.device,
+        *,
+        sizes: Array | None = None,
+        trim: Callable[[Batch], Batch] = lambda batch: batch,
     ) -> None:
+        self._sizes = sizes
+        self._trim = trim
         self._batch = {name: values.to(device) for name, values in batch.items()}
         self._columns = columns
         self._seed = seed
@@ -87,10 +112,12 @@ class MemoryFeed:
     def _order(self, epoch: int) -> Tensor:
         generator = torch.Generator().manual_seed(derive_seed(self._seed, epoch))
         order = torch.randperm(self.items, generator=generator)
+        if self._sizes is not None:
+            order = bucketed(order, self._sizes, self._share * self._place.world, generator)
         return order.to(next(iter(self._batch.values())).device)
 
     def _take(self, rows: Tensor) -> Batch:
-        return {name: values[rows] for name, values in self._batch.items()}
+        return self._trim({name: values[rows] for name, values in self._batch.items()})
 
 
 class StreamFeed:
@@ -110,7 +137,10 @@ class StreamFeed:
         seed: int,
         place: Place,
         device: torch.device,
+        *,
+        inputs: tuple[str, ...] = ("pixels",),
     ) -> None:
+        self._inputs = inputs
         self._shuffled = shuffled
         self._in_order = in_order
         self._collate = collate
@@ -129,7 +159,7 @@ class StreamFeed:
     def whole(self) -> Iterator[tuple[Batch, Columns]]:
         """This rank's files."""
         for columns in self._in_order(EVALUATION_ROWS):
-            rest = {name: values for name, values in columns.items() if name != "pixels"}
+            rest = {name: values for name, values in columns.items() if name not in self._inputs}
             yield self._to_device(columns), rest
 
     def _to_device(self, columns: Columns) -> Batch:

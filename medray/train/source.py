@@ -16,10 +16,10 @@ import torch
 from pydantic import BaseModel
 
 from medray import storage
-from medray.dataset import Dataset, to_columns
+from medray.dataset import AnyDataset, Dataset, open_any, to_columns
 from medray.errors import DataError, RejectError
 from medray.spec.models import RunSpec, TrainSpec
-from medray.train.feed import Feed, MemoryFeed, Place, StreamFeed
+from medray.train.feed import Feed, MemoryFeed, Place, StreamFeed, bucketed
 from medray.workload import Batch, Columns, Workload
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ _STORED = ("item_id", "pixels", "shape", "dtype")
 class Source:
     """A dataset as one workload sees it."""
 
-    dataset: Dataset
+    dataset: AnyDataset
     task: Task
     params: BaseModel
     spec: RunSpec
@@ -47,7 +47,20 @@ class Source:
     cache: Cache
 
 
-def open_source(dataset: Dataset, task: Task, params: BaseModel, spec: RunSpec) -> Source:
+def open_run(spec: RunSpec) -> AnyDataset:
+    """The dataset of a run, with the fold that its spec asks for held out."""
+    return as_split(open_any(storage.join(spec.output_uri, "dataset")), spec)
+
+
+def as_split(dataset: AnyDataset, spec: RunSpec) -> AnyDataset:
+    """The dataset with the fold that a spec asks for held out, or as it was split at ingest."""
+    split = spec.split
+    if split.fold is None or split.folds is None:
+        return dataset
+    return dataset.fold(split.fold, split.folds, split.tuning_share)
+
+
+def open_source(dataset: AnyDataset, task: Task, params: BaseModel, spec: RunSpec) -> Source:
     """Check that the dataset supports the task. Raises DataError."""
     settings = spec.train or TrainSpec()
     present = set(dataset.labels().column_names)
@@ -80,19 +93,20 @@ def fit(source: Source) -> BaseModel:
     """What preprocessing learns from `train`, in this process or in Ray Data."""
     task, params = source.task, source.params
     if source.cache == "memory":
-        columns = source.dataset.read("train")
+        columns = _items(source, "train")
         rows = len(columns["item_id"])
         parts = [
             task.summarize({k: v[at : at + _ROWS] for k, v in columns.items()}, params)
             for at in range(0, rows, _ROWS)
         ]
     else:
-        labels = source.dataset.columns("train")
+        dataset = _of_images(source)
+        labels = dataset.columns("train")
 
         def summarize(table: pa.Table) -> pa.Table:
             return task.summarize(to_columns(table, labels), params)
 
-        summaries = stream(source.dataset, "train").map_batches(
+        summaries = stream(dataset, "train").map_batches(
             summarize, batch_size=_ROWS, batch_format="pyarrow"
         )
         batches: Any = summaries.iter_batches(batch_size=None, batch_format="pyarrow")
@@ -133,22 +147,82 @@ def feeds(
 def _memory_feed(
     source: Source, fitted: BaseModel, split: str, place: Place, device: torch.device
 ) -> Feed:
-    columns = source.dataset.read(split)
-    batch = collate(source, fitted)(columns)
-    rest = {name: values for name, values in columns.items() if name != "pixels"}
-    return MemoryFeed(batch, rest, source.train.batch_size, source.spec.seed, place, device)
+    columns = _items(source, split)
+    apply, task = collate(source, fitted), source.task
+    sizes = task.sizes(columns)
+    settings = (source.train.batch_size, source.spec.seed, place, device)
+    rest = {name: values for name, values in columns.items() if name not in task.inputs}
+    if sizes is None:
+        return MemoryFeed(apply(columns), rest, *settings)
+    if _padded_bytes(columns, sizes, apply) <= _memory_bytes() / 8:
+        return MemoryFeed(apply(columns), rest, *settings, sizes=sizes, trim=task.trim)
+    return _ragged_feed(source, columns, sizes, apply, place, device)
+
+
+def _items(source: Source, split: str) -> Columns:
+    """Items of a split. Raises DataError when there is none."""
+    columns = source.task.items(source.dataset.read(split), source.params)
+    if not len(columns["item_id"]):
+        raise DataError(f"the split {split!r} has no item", remedy="check the task's times")
+    return columns
+
+
+def _padded_bytes(columns: Columns, sizes: Array, apply: Callable[[Columns], Batch]) -> float:
+    """Estimate the size of all items padded to the longest, from the longest few."""
+    longest = np.argsort(sizes)[-16:]
+    batch = apply({name: values[longest] for name, values in columns.items()})
+    held = sum(values.element_size() * values.nelement() for values in batch.values())
+    return held / len(longest) * len(sizes)
+
+
+def _ragged_feed(
+    source: Source,
+    columns: Columns,
+    sizes: Array,
+    apply: Callable[[Columns], Batch],
+    place: Place,
+    device: torch.device,
+) -> Feed:
+    """Items of very different length: padded batch by batch, never all to the longest."""
+    mine = np.arange(place.rank, len(sizes), place.world)
+
+    def shuffled(batch_size: int, seed: int) -> Iterator[Columns]:
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(mine), generator=generator)
+        for rows in bucketed(order, sizes[mine], batch_size, generator).split(batch_size):
+            if len(rows) == batch_size:
+                yield {name: values[mine[rows.numpy()]] for name, values in columns.items()}
+
+    def in_order(batch_size: int) -> Iterator[Columns]:
+        for start in range(0, len(mine), batch_size):
+            rows = mine[start : start + batch_size]
+            yield {name: values[rows] for name, values in columns.items()}
+
+    settings = (len(sizes), source.train.batch_size, source.spec.seed, place, device)
+    return StreamFeed(shuffled, in_order, apply, *settings, inputs=source.task.inputs)
+
+
+def _of_images(source: Source) -> Dataset:
+    """The dataset where only images can be streamed."""
+    if not isinstance(source.dataset, Dataset):
+        raise DataError(
+            "timelines are not streamed yet: they must fit in memory",
+            remedy="set train.cache: memory, on a machine with more of it",
+        )
+    return source.dataset
 
 
 def _stream_feed(
     source: Source, fitted: BaseModel, split: str, place: Place, device: torch.device, shard: Any
 ) -> Feed:
-    labels = source.dataset.columns(split)
+    dataset = _of_images(source)
+    labels = dataset.columns(split)
     items = len(labels["item_id"])
-    item_bytes = max(1, source.dataset.nbytes(split) // max(items, 1))
+    item_bytes = max(1, dataset.nbytes(split) // max(items, 1))
 
     def shuffled(batch_size: int, seed: int) -> Iterator[Columns]:
         buffer = max(2 * batch_size, _SHUFFLE_BUFFER_BYTES // item_bytes)
-        rows = shard if shard is not None else stream(source.dataset, split)
+        rows = shard if shard is not None else stream(dataset, split)
         for table in rows.iter_batches(
             batch_size=batch_size,
             batch_format="pyarrow",
@@ -159,7 +233,7 @@ def _stream_feed(
             yield to_columns(table, labels)
 
     def in_order(batch_size: int) -> Iterator[Columns]:
-        yield from _read_files(source.dataset, labels, batch_size, place)
+        yield from _read_files(dataset, labels, batch_size, place)
 
     return StreamFeed(
         shuffled,

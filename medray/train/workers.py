@@ -14,13 +14,13 @@ import torch
 from torch import nn
 
 from medray import storage
-from medray.dataset import open_dataset
+from medray.dataset import Dataset, open_any
 from medray.errors import MedrayError, TrainingError
 from medray.spec.models import RunSpec
 from medray.train import assemble, loop
 from medray.train.feed import Place
 from medray.train.schedule import pick_device
-from medray.train.source import Source, open_source, stream
+from medray.train.source import Source, as_split, open_source, stream
 from medray.train.state import Checkpoints, TrainState
 from medray.workloads import WORKLOADS
 
@@ -45,7 +45,8 @@ def run_workers(
 
     ensure_ray()
     spec = source.train
-    streamed = source.cache == "stream"
+    dataset = source.dataset
+    streamed = source.cache == "stream" and isinstance(dataset, Dataset)
     trainer = TorchTrainer(
         _worker,
         train_loop_config={
@@ -65,7 +66,7 @@ def run_workers(
             storage_path=kept.uri,
             failure_config=FailureConfig(max_failures=MAX_FAILURES),
         ),
-        datasets={"train": stream(source.dataset, "train")} if streamed else None,
+        datasets={"train": stream(dataset, "train")} if streamed else None,
     )
     for left in (_stopped(kept), storage.join(kept.uri, "ray")):  # by a run that was killed
         storage.remove_tree(left)
@@ -104,7 +105,8 @@ def _worker(config: dict[str, Any]) -> None:
     fitted = task.fitted_model.model_validate(config["fitted"])
     # whether the data fits in memory was decided once, not by each machine for itself
     source = replace(
-        open_source(open_dataset(config["dataset"]), task, params, spec), cache=config["cache"]
+        open_source(as_split(open_any(config["dataset"]), spec), task, params, spec),
+        cache=config["cache"],
     )
     device = get_device() if source.train.gpus_per_worker > 0 else pick_device(source.train)
     shard = ray.train.get_dataset_shard("train") if source.cache == "stream" else None

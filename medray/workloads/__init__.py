@@ -4,7 +4,9 @@ from typing import Any
 
 from medray.workload import Workload
 from medray.workloads.imaging import Imaging
+from medray.workloads.timeline import Timeline
 
 WORKLOADS: dict[str, Workload[Any, Any]] = {
     "imaging": Imaging(),
+    "timeline": Timeline(),
 }

@@ -22,6 +22,7 @@ class Imaging:
 
     name: ClassVar[str] = "imaging"
     summary: ClassVar[str] = "pictures → diagnoses with convolutional networks"
+    inputs: ClassVar[tuple[str, ...]] = ("pixels",)
     params_model = ImagingParams
     fitted_model = ImagingFitted
 
@@ -32,6 +33,18 @@ class Imaging:
     def label_columns(self, params: ImagingParams) -> tuple[str, ...]:
         """The label columns."""
         return params.columns
+
+    def items(self, columns: Columns, params: ImagingParams) -> Columns:
+        """Pictures are items as they are."""
+        return columns
+
+    def sizes(self, columns: Columns) -> Array | None:
+        """All alike."""
+        return None
+
+    def trim(self, batch: Batch) -> Batch:
+        """There is no padding."""
+        return batch
 
     def summarize(self, columns: Columns, params: ImagingParams) -> pa.Table:
         """Sums of pixels and label counts of one batch: one row."""

@@ -1,15 +1,14 @@
-"""A dataset: what ingest published and training, evaluation and streaming read.
+"""A dataset of images: what ingest published and training, evaluation and streaming read.
 
-Owns reading it, counting it, fingerprinting it and refusing leaks. Knows nothing of where the
-images came from. Shapes: N items of a split, H rows, W columns.
+Owns reading it, counting it and fingerprinting it. Knows nothing of where the images came from.
+Shapes: N items of a split, H rows, W columns.
 """
 
 import hashlib
 import json
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,17 +17,14 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from medray import storage
-from medray.errors import DataError, LeakError
+from medray.dataset.columns import Array, ColumnArrays, count_rows, folded, label_arrays, split_rows
+from medray.errors import DataError
 from medray.provenance import canonical_sha256
 from medray.spec.models import SPLITS
 from medray.spec.pixels import PixelSpec
 
-Array = npt.NDArray[Any]
-ColumnArrays = dict[str, Array]
-
 FORMAT = 1
 _PIXEL_COLUMNS = ("pixels", "shape", "dtype")
-_KEEP_ORDER = ("held_out", "tuning", "train")  # where an identical picture stays
 
 
 class DatasetMeta(BaseModel):
@@ -57,7 +53,7 @@ def read_meta(uri: str) -> DatasetMeta | None:
         return DatasetMeta.model_validate_json(data)
     except ValidationError as error:
         raise DataError(
-            f"dataset.json cannot be read: {error.error_count()} problems",
+            f"dataset.json cannot be read: {error.errorcount_rows()} problems",
             remedy="it was changed or made by another version of medray; ingest into a new output",
         ) from error
 
@@ -68,29 +64,19 @@ def write_meta(uri: str, meta: DatasetMeta) -> None:
     storage.write_atomic(storage.join(uri, "dataset.json"), text.encode())
 
 
-def open_dataset(uri: str) -> "Dataset":
-    """Open a dataset by its own folder or by the run's output folder.
-
-    Raises DataError where none lies, or where its ingest has not finished.
-    """
-    for place in (storage.absolute(uri), storage.join(storage.absolute(uri), "dataset")):
-        meta = read_meta(place)
-        if meta is None:
-            continue
-        if meta.labels_sha256 is None:
-            raise DataError("this dataset's ingest has not finished", remedy="run ingest again")
-        return Dataset(place, meta)
-    raise DataError(
-        "there is no dataset here", remedy="run `medray ingest` first, or name another folder"
-    )
-
-
 class Dataset:
     """An opened dataset, pinned to what is published when its tables are first read."""
 
     def __init__(self, uri: str, meta: DatasetMeta) -> None:
         self.uri = uri
         self.meta = meta
+        self._fold: tuple[int, int, float] | None = None
+
+    def fold(self, number: int, folds: int, tuning: float) -> "Dataset":
+        """Another split of the same patients; see `columns.folded`."""
+        view = Dataset(self.uri, self.meta)
+        view._fold = (number, folds, tuning)
+        return view
 
     @property
     def images_uri(self) -> str:
@@ -99,7 +85,8 @@ class Dataset:
 
     @cached_property
     def _labels(self) -> pa.Table:
-        return storage.read_table(storage.join(self.uri, "labels")).sort_by("item_id")
+        table = storage.read_table(storage.join(self.uri, "labels")).sort_by("item_id")
+        return table if self._fold is None else folded(table, *self._fold)
 
     @cached_property
     def _files(self) -> list[str]:
@@ -115,13 +102,10 @@ class Dataset:
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Items, subjects and studies of every split."""
-        return {split: _count(self._split(split)) for split in SPLITS}
+        return {split: count_rows(self._split(split)) for split in SPLITS}
 
     def _split(self, split: str) -> pa.Table:
-        if split not in SPLITS:
-            raise DataError(f"there is no split {split!r}", remedy=f"one of {', '.join(SPLITS)}")
-        mask = [value == split for value in self._labels["split"].to_pylist()]
-        return self._labels.filter(pa.array(mask, pa.bool_()))
+        return split_rows(self._labels, split)
 
     def nbytes(self, split: str) -> int:
         """Size of a split's stacked pixels, bytes."""
@@ -193,14 +177,6 @@ class Dataset:
         return np.empty((0, 0, 0), np.uint8) if stacked is None else stacked
 
 
-def _count(table: pa.Table) -> dict[str, int]:
-    return {
-        "items": table.num_rows,
-        "subjects": len(set(table["subject_id"].to_pylist())),
-        "studies": len(set(table["study_id"].to_pylist())),
-    }
-
-
 def _places(item_ids: Array, column: pa.ChunkedArray) -> tuple[Array, Array]:
     """For the rows of `column` that are in `item_ids` (sorted): their places, and the rows."""
     found = np.array(column.to_pylist(), object)
@@ -208,23 +184,6 @@ def _places(item_ids: Array, column: pa.ChunkedArray) -> tuple[Array, Array]:
     inside = np.minimum(places, max(len(item_ids) - 1, 0))
     rows = np.flatnonzero(item_ids[inside] == found) if len(item_ids) else np.empty(0, int)
     return inside[rows], rows
-
-
-def label_arrays(table: pa.Table) -> ColumnArrays:
-    """Columns of a table: numbers and booleans as float64 (missing NaN), else objects (None)."""
-    return {name: _label_array(table[name]) for name in table.column_names}
-
-
-def _label_array(column: pa.ChunkedArray) -> Array:
-    kind = column.type
-    if pa.types.is_boolean(kind):
-        column, kind = column.cast(pa.uint8()), pa.uint8()
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        values = column.cast(pa.float64()).fill_null(float("nan"))
-        return values.to_numpy(zero_copy_only=False).copy()
-    array = np.empty(len(column), object)
-    array[:] = column.to_pylist()
-    return array
 
 
 def to_columns(table: pa.Table, labels: Mapping[str, Array] | None = None) -> ColumnArrays:
@@ -270,41 +229,3 @@ def _unlike(shapes: Sequence[str]) -> DataError:
         remedy="set ingest.pixels.size (and channels, and a window other than `none`) so that "
         "all items become alike",
     )
-
-
-def check_leaks(
-    labels: pa.Table, hashes: Mapping[str, str], policy: Literal["fail", "drop"] = "fail"
-) -> set[str]:
-    """Refuse a subject or an identical image in two splits; returns item_ids to leave out.
-
-    `labels`: item_id, subject_id, split (null: in none). With `drop`, an identical image stays
-    in the first of held_out, tuning, train it stands in, and its other item_ids are returned.
-    Raises LeakError with counts.
-    """
-    rows = labels.select(["item_id", "subject_id", "split"]).to_pylist()
-    rows = [row for row in rows if row["split"] is not None]
-    by_subject: dict[str, set[str]] = defaultdict(set)
-    by_hash: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        by_subject[row["subject_id"]].add(row["split"])
-        by_hash[hashes[row["item_id"]]][row["split"]].append(row["item_id"])
-    torn = sum(len(splits) > 1 for splits in by_subject.values())
-    if torn:
-        raise LeakError(
-            f"{torn} of {len(by_subject)} subjects stand in more than one split",
-            remedy="correct the split column so that all rows of a subject agree, or remove "
-            "split.column to split by subject",
-        )
-    shared = [splits for splits in by_hash.values() if len(splits) > 1]
-    if shared and policy == "fail":
-        items = sum(len(ids) for splits in shared for ids in splits.values())
-        raise LeakError(
-            f"{len(shared)} identical images stand in more than one split ({items} items)",
-            remedy="set split.identical_images: drop to leave out the copies, or correct the "
-            "archive or the split",
-        )
-    dropped: set[str] = set()
-    for splits in shared:
-        first = next(split for split in _KEEP_ORDER if split in splits)
-        dropped.update(i for split, ids in splits.items() if split != first for i in ids)
-    return dropped

@@ -1,0 +1,472 @@
+"""Tables of records → shards of events: each patient whole in one file, sorted by time.
+
+Two rounds of parts (see `medray.ingest.parts`), so that memory depends on the size of a shard and
+never on that of the archive: `scatter` reads the sources and lays every event into the heap of its
+patient's shard; `gather` reads a shard's heaps, sorts, drops doubles and writes the final file.
+"""
+
+import csv
+import hashlib
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+
+from medray import storage
+from medray.errors import Code, DataError, UsageError
+from medray.ingest import parts
+from medray.ingest.parts import Finished, Row
+from medray.privacy.pseudonyms import pseudonym
+from medray.records.events import BIRTH, RAW_EVENTS, columns_of, normalise
+from medray.records.summary import Shard, summarize_shard
+from medray.schema import EVENTS, REFUSED_ROWS
+from medray.spec.records import RecordSource, RecordsSpec
+
+_BLOCK_BYTES = 16 << 20  # of a CSV read at once
+_BLOCK_ROWS = 1 << 17  # of a Parquet file
+_HEAP_ROWS = 1 << 20  # events kept in memory before they are laid down
+_UNIT_BYTES = 128 << 20  # of a Parquet file, per part
+
+_WHENCE = [
+    pa.field("source", pa.int32(), nullable=False),
+    pa.field("file", pa.int32(), nullable=False),
+    pa.field("row", pa.int64(), nullable=False),
+]
+_HEAP = pa.schema([*EVENTS, *_WHENCE])
+SCATTERED = pa.schema(
+    [
+        *parts.KEY_FIELDS,
+        pa.field("read", pa.int64(), nullable=False),
+        pa.field("dropped", pa.int64(), nullable=False),
+        pa.field("events", pa.int64(), nullable=False),
+        pa.field("reasons", pa.string(), nullable=False),  # JSON: reason → count
+    ]
+)
+GATHERED = pa.schema(
+    [
+        *parts.KEY_FIELDS,
+        pa.field("events", pa.int64(), nullable=False),
+        pa.field("reasons", pa.string(), nullable=False),
+        pa.field("summary", pa.string(), nullable=False),  # JSON of records.summary.Shard
+    ]
+)
+EVENTS_SUFFIX, SUBJECTS_SUFFIX, REFUSED_SUFFIX = (
+    ".events.parquet",
+    ".subjects.parquet",
+    ".refused.parquet",
+)
+SUBJECTS = pa.schema(
+    [
+        pa.field("subject_id", pa.int64(), nullable=False),
+        pa.field("events", pa.int64(), nullable=False),
+        pa.field("first", pa.timestamp("us")),
+        pa.field("last", pa.timestamp("us")),
+        pa.field("record_sha256", pa.string(), nullable=False),
+    ]
+)
+
+
+def subject_number(key: bytes, name: str) -> int:
+    """MEDS wants an integer: 63 bits of the pseudonym that the patient's images carry too."""
+    return int(pseudonym(key, "patient", f"\0{name}")[:16], 16) >> 1
+
+
+# ---------------------------------------------------------------- units of work
+
+
+def units_of(spec: RecordsSpec) -> list[Row]:
+    """What is read in one go: a CSV file, or some row groups of a Parquet file.
+
+    Raises UsageError for a path that is not there or holds no table.
+    """
+    return [
+        unit
+        for source, settings in enumerate(spec.sources)
+        for file, (uri, size, mtime_ns) in enumerate(_files(settings))
+        for unit in _units(source, file, uri, size, mtime_ns)
+    ]
+
+
+def _files(source: RecordSource) -> list[tuple[str, int, int]]:
+    found: list[tuple[str, int, int]] = []
+    for path in source.path:
+        uri = storage.absolute(path)
+        fs, place = storage.filesystem(uri)
+        try:
+            info = fs.get_file_info(place)
+        except OSError as error:
+            raise UsageError(
+                f"a source of records cannot be reached: {type(error).__name__}",
+                remedy="check `records.sources`",
+            ) from error
+        if info.is_file:
+            uris = [uri]
+        else:
+            uris = [each for each in storage.list_files(uri) if _is_table(each)]
+            if source.format == "meds":  # metadata/ holds codes and splits, not events
+                uris = [each for each in uris if "/metadata/" not in each.removeprefix(uri)]
+        if not uris:
+            raise UsageError(
+                f"there is no CSV or Parquet file at {path}",
+                remedy="check `records.sources`; relative paths start at the current folder",
+            )
+        for each in uris:
+            facts = fs.get_file_info(storage.filesystem(each)[1])
+            found.append((each, facts.size, facts.mtime_ns or 0))
+    return found
+
+
+def _is_table(uri: str) -> bool:
+    return uri.lower().endswith((".csv", ".csv.gz", ".tsv", ".parquet"))
+
+
+def _units(source: int, file: int, uri: str, size: int, mtime_ns: int) -> Iterator[Row]:
+    def unit(groups: Sequence[int] | None, first: int) -> Row:
+        name = hashlib.sha256(f"{source}\0{uri}\0{groups}".encode()).hexdigest()[:32]
+        which = {"source": source, "file": file, "uri": uri}
+        extra = {"groups": None if groups is None else list(groups), "first": first}
+        return {"file_id": name, "size": size, "mtime_ns": mtime_ns, **which, **extra}
+
+    if not uri.lower().endswith(".parquet"):
+        yield unit(None, 0)
+        return
+    fs, path = storage.filesystem(uri)
+    try:
+        metadata = pq.read_metadata(path, filesystem=fs)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(
+            f"file {file} of source {source} is not a readable Parquet file",
+            remedy="write it again, or take it out of `records.sources`",
+        ) from error
+    groups: list[int] = []
+    first = held = 0
+    rows = 0
+    for index in range(metadata.num_row_groups):
+        group = metadata.row_group(index)
+        groups.append(index)
+        held += group.total_byte_size
+        rows += group.num_rows
+        if held >= _UNIT_BYTES or index == metadata.num_row_groups - 1:
+            yield unit(groups, first)
+            groups, held, first = [], 0, rows
+
+
+# ---------------------------------------------------------------- first round
+
+
+def scatter(
+    units: Sequence[Row],
+    spec: RecordsSpec,
+    key: bytes,
+    folder: str,
+    progress: Callable[[int, int], None],
+) -> Finished:
+    """Read every unit; its events lie below `folder` afterwards, one heap per shard."""
+    return parts.finish(
+        units,
+        partial(_open_scatter, spec.model_dump_json(), key),
+        SCATTERED,
+        folder=folder,
+        rows_per_part=1,
+        cost=lambda row: row["size"],
+        progress=progress,
+    )
+
+
+@contextmanager
+def _open_scatter(spec: str, key: bytes) -> Generator[parts.Work]:
+    settings = RecordsSpec.model_validate_json(spec)
+    numbers: dict[str, int] = {}
+
+    def work(rows: list[Row], base: str) -> pa.Table:
+        return pa.Table.from_pylist(
+            [_scatter_one(row, settings, key, numbers, base) for row in rows], schema=SCATTERED
+        )
+
+    yield work
+
+
+def _scatter_one(
+    unit: Row, spec: RecordsSpec, key: bytes, numbers: dict[str, int], base: str
+) -> Row:
+    source = spec.sources[unit["source"]]
+    reasons: Counter[str] = Counter()
+    refused: list[pa.Table] = []
+    heap = _Heap(base, spec.shards)
+    read = dropped = events = 0
+    row = unit["first"]
+    for table in _tables(unit, source):
+        batch = normalise(table, source, spec.codes, spec.drop, row)
+        row += table.num_rows
+        read, dropped = read + batch.read, dropped + batch.dropped
+        events += batch.events.num_rows
+        reasons.update(batch.refused["reason"].to_pylist())
+        refused.append(batch.refused)
+        heap.add(_named(batch.events, key, numbers, unit))
+    heap.close()
+    _write_refused(base, refused, unit)
+    counts = {"read": read, "dropped": dropped, "events": events}
+    named = {name: unit[name] for name in ("file_id", "size", "mtime_ns")}
+    return {**named, **counts, "reasons": json.dumps(reasons)}
+
+
+def _tables(unit: Row, source: RecordSource) -> Iterator[pa.Table]:
+    """Blocks of one unit, the wanted columns only."""
+    fs, path = storage.filesystem(unit["uri"])
+    if unit["groups"] is not None:
+        with fs.open_input_file(path) as stream:
+            file = pq.ParquetFile(stream)
+            wanted = list(columns_of(source, file.schema_arrow.names))
+            for batch in file.iter_batches(_BLOCK_ROWS, row_groups=unit["groups"], columns=wanted):
+                yield pa.Table.from_batches([batch])
+        return
+    with fs.open_input_stream(path) as stream:  # .gz is taken off on the way
+        yield from _csv_tables(stream, source, unit)
+
+
+def _csv_tables(stream: Any, source: RecordSource, unit: Row) -> Iterator[pa.Table]:
+    """Blocks of a CSV, every column as text: a type guessed from a first block may not hold."""
+    head = bytearray()
+    while b"\n" not in head and (block := stream.read(1 << 16)):
+        head += block
+    first = bytes(head).split(b"\n", 1)[0].decode("utf-8-sig", "replace").strip("\r")
+    separator = max(",;\t", key=first.count)
+    names = [name.strip() for name in next(csv.reader(io.StringIO(first), delimiter=separator), [])]
+    wanted = list(columns_of(source, names))
+    try:
+        reader = pacsv.open_csv(
+            pa.PythonFile(_Joined(bytes(head), stream), mode="r"),
+            read_options=pacsv.ReadOptions(
+                column_names=names, skip_rows=1, block_size=_BLOCK_BYTES
+            ),
+            parse_options=pacsv.ParseOptions(delimiter=separator, newlines_in_values=True),
+            convert_options=pacsv.ConvertOptions(
+                column_types=dict.fromkeys(names, pa.string()), include_columns=wanted
+            ),
+        )
+        for batch in reader:
+            yield pa.Table.from_batches([batch])
+    except pa.ArrowInvalid as error:
+        where = f"file {unit['file']} of source {unit['source']}"
+        if "Empty CSV" in str(error):
+            return
+        raise DataError(
+            f"{where} is no regular CSV", remedy="save it as CSV (UTF-8) with one header line"
+        ) from error
+
+
+class _Joined(io.RawIOBase):
+    """What has been read of a stream already, and then the rest of it."""
+
+    def __init__(self, head: bytes, stream: Any) -> None:
+        self._head, self._stream = head, stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._head:
+            self._head = self._stream.read(len(buffer))
+        count = min(len(buffer), len(self._head))
+        buffer[:count] = self._head[:count]
+        self._head = self._head[count:]
+        return count
+
+
+def _named(events: pa.Table, key: bytes, numbers: dict[str, int], unit: Row) -> pa.Table:
+    """RAW_EVENTS with pseudonyms in the place of names, and where each row came from."""
+    names = events["subject"].combine_chunks().dictionary_encode()
+    for name in names.dictionary.to_pylist():
+        if name not in numbers:
+            numbers[name] = subject_number(key, name)
+    table = np.array([numbers[name] for name in names.dictionary.to_pylist()], np.int64)
+    subject = table[names.indices.to_numpy()] if len(table) else np.empty(0, np.int64)
+    count = events.num_rows
+    columns = {
+        "subject_id": pa.array(subject, pa.int64()),
+        **{n: events[n] for n in RAW_EVENTS.names if n not in ("subject", "row")},
+        "source": pa.array(np.full(count, unit["source"], np.int32)),
+        "file": pa.array(np.full(count, unit["file"], np.int32)),
+        "row": events["row"],
+    }
+    return pa.table(columns).select(_HEAP.names).cast(_HEAP)
+
+
+class _Heap:
+    """Events on their way to their shards: written when enough have come together."""
+
+    def __init__(self, base: str, shards: int) -> None:
+        self._base, self._shards = base, shards
+        self._held: list[pa.Table] = []
+        self._rows = self._written = 0
+
+    def add(self, events: pa.Table) -> None:
+        """Take events; lay down what is held when it is much."""
+        self._held.append(events)
+        self._rows += events.num_rows
+        if self._rows >= _HEAP_ROWS:
+            self.close()
+
+    def close(self) -> None:
+        """Lay down all that is held."""
+        if not self._rows:
+            return
+        table = pa.concat_tables(self._held)
+        shard_N = table["subject_id"].to_numpy() % self._shards
+        order = np.argsort(shard_N, kind="stable")
+        edges = np.searchsorted(shard_N[order], np.arange(self._shards + 1))
+        table = table.take(pa.array(order))
+        for shard in np.flatnonzero(np.diff(edges)):
+            piece = table.slice(edges[shard], edges[shard + 1] - edges[shard])
+            storage.write_parquet(f"{self._base}.{self._written}.heap-{shard}.parquet", piece)
+        self._held, self._rows = [], 0
+        self._written += 1
+
+
+def _write_refused(base: str, refused: Sequence[pa.Table], unit: Row) -> None:
+    rows = pa.concat_tables(refused) if refused else None
+    if rows is None or not rows.num_rows:
+        return
+    whence = {name: pa.array(np.full(rows.num_rows, unit[name], np.int32)) for name in _FILE}
+    table = pa.table({**whence, **{n: rows[n] for n in rows.column_names}})
+    storage.write_parquet(base + REFUSED_SUFFIX, table.select(REFUSED_ROWS.names).cast(REFUSED_ROWS))
+
+
+_FILE = ("source", "file")
+
+# ---------------------------------------------------------------- second round
+
+
+def gather(
+    heaps: Sequence[str],
+    shards: int,
+    identity: str,
+    folder: str,
+    progress: Callable[[int, int], None],
+) -> Finished:
+    """Heaps → one file of events per shard that has any, below `folder`."""
+    by_shard: dict[int, list[str]] = {}
+    for uri in sorted(heaps):
+        by_shard.setdefault(int(uri.rsplit(".heap-", 1)[1].removesuffix(".parquet")), []).append(uri)
+    rows = [
+        {"file_id": f"{identity}-{shard}", "size": len(uris), "mtime_ns": 0, "heaps": uris}
+        for shard, uris in sorted(by_shard.items())
+        if shard < shards
+    ]
+    return parts.finish(
+        rows, _open_gather, GATHERED, folder=folder, rows_per_part=1, progress=progress
+    )
+
+
+@contextmanager
+def _open_gather() -> Generator[parts.Work]:
+    yield _gather
+
+
+def _gather(rows: list[Row], base: str) -> pa.Table:
+    return pa.Table.from_pylist([_gather_one(row, base) for row in rows], schema=GATHERED)
+
+
+def _gather_one(row: Row, base: str) -> Row:
+    table = storage.read_parquet(row["heaps"], _HEAP)
+    table = table.sort_by(
+        [("subject_id", "ascending"), ("time", "ascending"), ("code", "ascending")]
+        + [(name, "ascending") for name in ("text_value", "numeric_value", *_FILE, "row")]
+    )
+    table = _statics_first(table)
+    double_N, early_N = _doubles(table), _before_birth(table)
+    birth_N = np.asarray(table["code"].to_numpy(zero_copy_only=False) == BIRTH)
+    counted = {Code.TIME_BEFORE_BIRTH: early_N, Code.DUPLICATE_EVENT: double_N & ~birth_N & ~early_N}
+    reasons = {str(code): int(mask.sum()) for code, mask in counted.items() if mask.any()}
+    refused = [_refused(table, mask, code) for code, mask in counted.items() if mask.any()]
+    if refused:
+        storage.write_parquet(base + REFUSED_SUFFIX, pa.concat_tables(refused))
+    kept = table.filter(pa.array(~(double_N | early_N)))
+    shard, subjects = summarize_shard(kept)
+    storage.write_parquet(base + EVENTS_SUFFIX, kept.select(EVENTS.names).cast(EVENTS))
+    storage.write_parquet(base + SUBJECTS_SUFFIX, subjects.cast(SUBJECTS))
+    named = {name: row[name] for name in ("file_id", "size", "mtime_ns")}
+    return {
+        **named,
+        "events": kept.num_rows,
+        "reasons": json.dumps(reasons),
+        "summary": shard.model_dump_json(),
+    }
+
+
+def _statics_first(table: pa.Table) -> pa.Table:
+    """Put each patient's facts without time before the others (Arrow sorts nulls last)."""
+    subject_N = table["subject_id"].to_numpy()
+    timed_N = np.asarray(pc.is_valid(table["time"]))  # pyright: ignore[reportAttributeAccessIssue]
+    return table.take(pa.array(np.lexsort((np.arange(len(subject_N)), timed_N, subject_N))))
+
+
+def _doubles(table: pa.Table) -> Any:
+    """Events that the one before repeats in all that an event is."""
+    same_N = np.ones(max(table.num_rows - 1, 0), bool)
+    for name in EVENTS.names:
+        column = table[name].combine_chunks()
+        if isinstance(column, pa.ChunkedArray):
+            column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([])
+        a, b = column.slice(0, max(len(column) - 1, 0)), column.slice(1)
+        equal = pc.fill_null(pc.equal(a, b), False)  # pyright: ignore[reportAttributeAccessIssue]
+        both = pc.and_(pc.is_null(a), pc.is_null(b))  # pyright: ignore[reportAttributeAccessIssue]
+        same_N &= np.asarray(equal) | np.asarray(both)
+    return np.concatenate([[False], same_N]) if table.num_rows else same_N
+
+
+def _before_birth(table: pa.Table) -> Any:
+    """Events before the first MEDS_BIRTH of their patient."""
+    code_N = table["code"].to_numpy(zero_copy_only=False)
+    subject_N = table["subject_id"].to_numpy()
+    time_N = table["time"].to_numpy(zero_copy_only=False).astype("M8[us]")
+    births = np.flatnonzero((code_N == BIRTH) & ~np.isnat(time_N))
+    early_N = np.zeros(len(code_N), bool)
+    if not len(births):
+        return early_N
+    born, first = np.unique(subject_N[births], return_index=True)  # sorted by time: the earliest
+    place = np.minimum(np.searchsorted(born, subject_N), len(born) - 1)
+    known_N = born[place] == subject_N
+    return known_N & ~np.isnat(time_N) & (time_N < time_N[births[first]][place])
+
+
+def _refused(table: pa.Table, mask: Any, code: Code) -> pa.Table:
+    rows = table.filter(pa.array(mask)).select(["source", "file", "row", "code"])
+    reasons = pa.array([str(code)] * rows.num_rows, pa.string())
+    return rows.append_column("reason", reasons).cast(REFUSED_ROWS)
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Sums over all receipts of both rounds."""
+
+    read: int
+    dropped: int
+    events: int
+    reasons: dict[str, int]
+    shards: tuple[Shard, ...]
+
+
+def tally(scattered: pa.Table, gathered: pa.Table) -> Tally:
+    """Add the receipts up. Rows in = events + refused + dropped, or it is a defect."""
+    reasons: Counter[str] = Counter()
+    for text in [*scattered["reasons"].to_pylist(), *gathered["reasons"].to_pylist()]:
+        counts: Mapping[str, int] = json.loads(text)
+        reasons.update(counts)
+    return Tally(
+        read=sum(scattered["read"].to_pylist()),
+        dropped=sum(scattered["dropped"].to_pylist()),
+        events=sum(gathered["events"].to_pylist()),
+        reasons=dict(sorted(reasons.items())),
+        shards=tuple(Shard.model_validate_json(text) for text in gathered["summary"].to_pylist()),
+    )

@@ -1,0 +1,165 @@
+"""Recurrent networks over the time steps of a record.
+
+Shapes: B histories, T steps of the longest, V channels, S facts, K codes of a step, H hidden
+units, O outputs.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+Kind = Literal["elman", "lstm", "gru", "gru_d"]
+_CELLS: Mapping[str, type[nn.RNNBase]] = {"elman": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What a network is built for.
+
+    channels, facts  V and S. codes: size of the table of codes without channel (0: none).
+    hidden, layers   units of a layer, and how many are stacked.
+    input_dropout    share of the channels of a history that are hidden from the network, whole.
+    dropout          before the output, and between layers.
+    """
+
+    kind: Kind
+    channels: int
+    facts: int
+    codes: int
+    embedding: int
+    hidden: int
+    layers: int
+    dropout: float
+    input_dropout: float
+    pool: Literal["last", "max", "mean"]
+    outputs: int
+
+
+class Recurrent(nn.Module):
+    """Time steps → outputs (B, O), read from the state after the last step and the facts.
+
+    With `max` or `mean` the states of all steps are pooled and read beside the last one.
+    elman is h_t = tanh(W x_t + U h_{t-1} + b), y = W' h_T + b' (Elman 1990); lstm and gru are
+    torch's; gru_d lets values and states decay over gaps (Che et al. 2018, arXiv:1606.01865).
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        super().__init__()
+        self.layout = layout
+        facts = 2 * layout.facts
+        self.embed = nn.Embedding(layout.codes + 1, layout.embedding, padding_idx=0)
+        codes = layout.embedding if layout.codes else 0
+        others = facts + codes + 1  # and how long it is until the prediction
+        if layout.kind == "gru_d":
+            self.first: nn.Module = DecayGru(layout.channels, others, layout.hidden)
+        else:
+            width = 3 * layout.channels + others
+            self.first = _CELLS[layout.kind](width, layout.hidden, batch_first=True)
+        kind = _CELLS["gru" if layout.kind == "gru_d" else layout.kind]
+        self.others = nn.ModuleList(
+            kind(layout.hidden, layout.hidden, batch_first=True) for _ in range(layout.layers - 1)
+        )
+        self.dropout = nn.Dropout(layout.dropout)
+        pooled = layout.hidden * (1 if layout.pool == "last" else 2)
+        self.output = nn.Linear(pooled + facts, layout.outputs)
+
+    def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """`carried`, `observed`, `since` (B, T, V), `hours` (B, T), `lengths` (B,), `facts`
+        (B, 2S), `codes` (B, T, K) → (B, O)."""  # noqa: D205, D209
+        state_BTH = self.states(batch)
+        return self.read(state_BTH, batch)
+
+    def states(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """States of the uppermost layer after every step: (B, T, H); zeros past the end."""
+        keep = _hidden_channels(batch["carried"], self.layout.input_dropout, self.training)
+        carried, observed = batch["carried"] * keep, batch["observed"].float() * keep
+        facts_BTS = batch["facts"][:, None].expand(-1, carried.shape[1], -1)
+        hours_BT1 = _compressed(batch["hours"])[..., None]
+        parts = [facts_BTS, hours_BT1]
+        if self.layout.codes:
+            parts.append(self.embed(batch["codes"]).sum(dim=2))
+        rest = torch.cat(parts, dim=2)
+        lengths = batch["lengths"].clamp(min=1)
+        if isinstance(self.first, DecayGru):
+            state = self.first(carried, observed, batch["since"], rest, lengths)
+        else:
+            since = _compressed(batch["since"]) * keep
+            state = _packed(self.first, torch.cat([carried, observed, since, rest], 2), lengths)
+        for layer in self.others:
+            state = _packed(layer, self.dropout(state), lengths)
+        return state
+
+    def read(self, state_BTH: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        """Outputs (B, O) from states and facts."""
+        lengths = batch["lengths"].clamp(min=1)
+        last_BH = state_BTH[torch.arange(len(lengths), device=lengths.device), lengths - 1]
+        seen = torch.arange(state_BTH.shape[1], device=lengths.device)[None] < lengths[:, None]
+        parts = [last_BH]
+        if self.layout.pool == "max":
+            parts.append(state_BTH.masked_fill(~seen[..., None], -torch.inf).amax(dim=1))
+        elif self.layout.pool == "mean":
+            total = (state_BTH * seen[..., None]).sum(dim=1)
+            parts.append(total / lengths[:, None])
+        return self.output(torch.cat([self.dropout(torch.cat(parts, 1)), batch["facts"]], dim=1))
+
+
+class DecayGru(nn.Module):
+    """GRU-D: between observations values fall back to the mean and states fade.
+
+    Che et al. 2018, equations 3 to 6 and the GRU of 2.2; values are standardised, their mean is 0.
+    """
+
+    def __init__(self, channels: int, others: int, hidden: int) -> None:
+        super().__init__()
+        self.value_decay = nn.Parameter(torch.zeros(channels))  # diagonal, as in the paper
+        self.value_bias = nn.Parameter(torch.zeros(channels))
+        self.state_decay = nn.Linear(channels, hidden)
+        self.cell = nn.GRUCell(2 * channels + others, hidden)
+        self.hidden = hidden
+
+    def forward(
+        self,
+        carried_BTV: Tensor,
+        observed_BTV: Tensor,
+        since_BTV: Tensor,
+        rest_BTR: Tensor,
+        lengths_B: Tensor,
+    ) -> Tensor:
+        """States after every step (B, T, H); zeros past the end. `since`: hours."""
+        gap_BTV = _compressed(since_BTV)
+        fade_BTV = torch.exp(-torch.relu(gap_BTV * self.value_decay + self.value_bias))
+        value_BTV = carried_BTV * torch.where(observed_BTV > 0, 1.0, fade_BTV)
+        # a channel observed in the step before has a gap, too: the time between the two steps
+        fade_BTH = torch.exp(-torch.relu(self.state_decay(gap_BTV)))
+        x_BTX = torch.cat([value_BTV, observed_BTV, rest_BTR], dim=2)
+        state_BH = x_BTX.new_zeros(len(x_BTX), self.hidden)
+        states: list[Tensor] = []
+        for step in range(x_BTX.shape[1]):
+            state_BH = self.cell(x_BTX[:, step], state_BH * fade_BTH[:, step])
+            states.append(state_BH)
+        state_BTH = torch.stack(states, dim=1)
+        seen = torch.arange(state_BTH.shape[1], device=lengths_B.device)[None] < lengths_B[:, None]
+        return state_BTH * seen[..., None]
+
+
+def _compressed(hours: Tensor) -> Tensor:
+    """Hours on a scale where a day is near 1.6: from minutes to years without large numbers."""
+    return torch.log1p(hours) / 2
+
+
+def _hidden_channels(like_BTV: Tensor, share: float, training: bool) -> Tensor:
+    """1 for the channels of each history that are kept, (B, 1, V), or one 1 when all are."""
+    if not training or not share:
+        return like_BTV.new_ones(1, 1, 1)
+    kept = torch.rand(like_BTV.shape[0], 1, like_BTV.shape[2], device=like_BTV.device) >= share
+    return kept.to(like_BTV.dtype)
+
+
+def _packed(layer: nn.Module, x_BTX: Tensor, lengths_B: Tensor) -> Tensor:
+    packed = pack_padded_sequence(x_BTX, lengths_B.cpu(), batch_first=True, enforce_sorted=False)
+    states, _ = pad_packed_sequence(layer(packed)[0], True, total_length=x_BTX.shape[1])
+    return states

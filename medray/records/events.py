@@ -1,0 +1,338 @@
+"""Rows of a source → events (MEDS 0.4), or a reason per row. Every row in is accounted for.
+
+Shapes: N rows of a batch.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from medray.errors import Code, UsageError
+from medray.spec.records import CodeSpec, RecordSource
+
+Array = NDArray[Any]
+Objects = NDArray[np.object_]
+
+BIRTH: Final = "MEDS_BIRTH"  # MEDS 0.4, birth_code
+_MICROSECONDS: Final = {
+    "seconds": 1e6,
+    "minutes": 60e6,
+    "hours": 3600e6,
+    "days": 86400e6,
+    "years": 365.25 * 86400e6,
+}
+_SECONDS_OF_9999 = 253402300799.0
+_NULLS = frozenset({"", "na", "n/a", "nan", "null", "none", "#n/a"})
+_EMPTY = frozenset({""})  # of names: Na is sodium
+
+# Events of one batch: EVENTS' columns but for the subject, still by its own name, and whence.
+RAW_EVENTS = pa.schema(
+    [
+        pa.field("subject", pa.string(), nullable=False),
+        pa.field("time", pa.timestamp("us")),
+        pa.field("code", pa.string(), nullable=False),
+        pa.field("numeric_value", pa.float32()),
+        pa.field("text_value", pa.large_string()),
+        pa.field("row", pa.int64(), nullable=False),
+    ]
+)
+_REFUSED = pa.schema(
+    [
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("code", pa.string()),
+        pa.field("reason", pa.string(), nullable=False),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What became of a batch: RAW_EVENTS, and (row, code, reason) of what did not.
+
+    read     events offered: rows, in the wide form cells that are not empty.
+    dropped  events of codes that the spec leaves out.
+    """
+
+    events: pa.Table
+    refused: pa.Table
+    read: int
+    dropped: int
+
+
+def columns_of(source: RecordSource, names: Sequence[str]) -> tuple[str, ...]:
+    """Columns of a file that are read. Raises UsageError when one the source names is absent."""
+    time = () if source.time is None else (source.time,)
+    wanted = (source.subject, *time)
+    if source.format == "long":
+        wanted += (source.code, source.value, *filter(None, (source.unit,)))
+        wanted += (source.birth,) if source.birth in names else ()
+    elif source.format == "meds":
+        wanted = ("subject_id", "time", "code", "numeric_value")
+        wanted += ("text_value",) if "text_value" in names else ()
+    else:
+        others = [name for name in names if name not in (*wanted, source.birth)]
+        wanted += tuple(source.columns if source.columns is not None else others)
+        wanted += tuple(n for n in (*source.static, source.birth) if n and n not in wanted)
+    absent = [name for name in wanted if name not in names]
+    if absent:
+        raise UsageError(
+            f"a file of `records.sources` has no column {', '.join(map(repr, absent))}",
+            remedy=f"it has {', '.join(list(names)[:12])}; name the right ones in the source",
+        )
+    return wanted
+
+
+def normalise(
+    table: pa.Table,
+    source: RecordSource,
+    codes: Mapping[str, CodeSpec],
+    drop: Sequence[str],
+    first_row: int = 0,
+) -> Batch:
+    """Rows of one file, numbered from `first_row`, → events and refusals."""
+    row_N = np.arange(first_row, first_row + table.num_rows)
+    subject_N = _subjects(table[source.subject])
+    time_N, wrong_N = _times(table, source)
+    make = _wide if source.format == "wide" else _long
+    frame = make(table, source, subject_N, time_N, wrong_N, row_N)
+    return _judge(frame, codes, drop)
+
+
+def _subjects(column: pa.ChunkedArray) -> Objects:
+    """Names of patients as text; None where a row names none."""
+    if pa.types.is_floating(column.type):  # 12.0, from a table with gaps, is the patient "12"
+        whole = pc.equal(pc.floor(column), column)  # pyright: ignore[reportAttributeAccessIssue]
+        if pc.all(whole).as_py() in (True, None):  # pyright: ignore[reportAttributeAccessIssue]
+            column = column.cast(pa.int64())
+    return _texts(column, _EMPTY)
+
+
+def _texts(column: pa.ChunkedArray, nulls: frozenset[str] = _NULLS) -> Objects:
+    values = column.cast(pa.string()).to_pandas().to_numpy(dtype=object, na_value=None)
+    stripped = [None if v is None or v.strip().lower() in nulls else v.strip() for v in values]
+    array = np.empty(len(stripped), object)
+    array[:] = stripped
+    return array
+
+
+def _times(table: pa.Table, source: RecordSource) -> tuple[Array, NDArray[np.bool_]]:
+    """Times as datetime64[us] (NaT: none), and which rows hold something that is no time."""
+    if source.time is None:
+        return np.full(table.num_rows, np.datetime64("NaT"), "M8[us]"), np.zeros(
+            table.num_rows, bool
+        )
+    column = table[source.time]
+    empty_N = np.array([value is None for value in _texts(column)])
+    if source.time_unit != "timestamp" and source.format != "meds":
+        number_N = _numbers(column)
+        scale = _MICROSECONDS[source.time_unit]
+        fits_N = np.abs(number_N) * scale / 1e6 < _SECONDS_OF_9999  # NaN does not
+        micros_N = np.where(fits_N, np.round(np.where(fits_N, number_N, 0) * scale), 0)
+        time_N = micros_N.astype("i8").view("M8[us]")
+        time_N[~fits_N] = np.datetime64("NaT")
+    else:
+        time_N = _timestamps(column)
+    return time_N, np.isnat(time_N) & ~empty_N
+
+
+def _timestamps(column: pa.ChunkedArray) -> Array:
+    kind = column.type
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        return column.cast(pa.timestamp("us")).to_pandas().to_numpy("M8[us]")
+    # a zone is taken off after the change to UTC; no zone: as it stands
+    parsed = pd.to_datetime(
+        pd.Series(_texts(column), dtype="object"), errors="coerce", format="ISO8601", utc=True
+    )
+    return parsed.dt.tz_localize(None).to_numpy("M8[us]")
+
+
+def _numbers(column: pa.ChunkedArray) -> NDArray[np.float64]:
+    """Numbers as float64, NaN for what is none."""
+    kind = column.type
+    if pa.types.is_boolean(kind):
+        column = column.cast(pa.uint8())
+    if pa.types.is_dictionary(kind):
+        column = column.cast(kind.value_type)
+    series = column.to_pandas()
+    return pd.to_numeric(series, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+@dataclass(slots=True)
+class _Frame:
+    """Offered events, before they are judged; every array is (M,)."""
+
+    subject: Objects
+    time: Array
+    time_wrong: NDArray[np.bool_]
+    code: Objects
+    value: NDArray[np.float64]
+    text: Objects
+    unit: Objects
+    row: Array
+
+    def joined(self, others: "Sequence[_Frame]") -> "_Frame":
+        """All of them, one after the other."""
+        frames = (self, *others)
+        return _Frame(
+            *(np.concatenate([getattr(f, name) for f in frames]) for name in self.__slots__)
+        )
+
+
+def _cells(column: pa.ChunkedArray) -> tuple[NDArray[np.float64], Objects]:
+    """Values and texts: a cell is a number, a text, or neither."""
+    value_N = _numbers(column)
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        return value_N, np.full(len(value_N), None, object)
+    text_N = _texts(column)
+    # "inf" and the like count as numbers, to be refused as such
+    text_N[~np.isnan(value_N)] = None
+    return value_N, text_N
+
+
+def _long(
+    table: pa.Table,
+    source: RecordSource,
+    subject_N: Objects,
+    time_N: Array,
+    wrong_N: NDArray[np.bool_],
+    row_N: Array,
+) -> _Frame:
+    meds = source.format == "meds"
+    code_N = _texts(table["code" if meds else source.code], _EMPTY)
+    value_N, text_N = _cells(table["numeric_value" if meds else source.value])
+    if meds and "text_value" in table.column_names:
+        text_N = _texts(table["text_value"])
+    unit_N = _texts(table[source.unit]) if source.unit else np.full(len(code_N), None, object)
+    static_N = np.isin(code_N.astype("U"), source.static) if source.static else np.zeros(0, bool)
+    if source.static:
+        time_N, wrong_N = time_N.copy(), wrong_N & ~static_N
+        time_N[static_N] = np.datetime64("NaT")
+    frame = _Frame(subject_N, time_N, wrong_N, code_N, value_N, text_N, unit_N, row_N)
+    if source.birth and source.birth in table.column_names:
+        return frame.joined([_births(table[source.birth], subject_N, row_N)])
+    return frame
+
+
+def _wide(
+    table: pa.Table,
+    source: RecordSource,
+    subject_N: Objects,
+    time_N: Array,
+    wrong_N: NDArray[np.bool_],
+    row_N: Array,
+) -> _Frame:
+    known = {source.subject, source.time, source.birth}
+    frames: list[_Frame] = []
+    for name in table.column_names:
+        if name in known:
+            continue
+        value_N, text_N = _cells(table[name])
+        there = ~np.isnan(value_N) | np.not_equal(text_N, None)
+        count = int(there.sum())
+        static = name in source.static
+        frames.append(
+            _Frame(
+                subject_N[there],
+                np.full(count, np.datetime64("NaT"), "M8[us]") if static else time_N[there],
+                np.zeros(count, bool) if static else wrong_N[there],
+                np.full(count, name, object),
+                value_N[there],
+                text_N[there],
+                np.full(count, None, object),
+                row_N[there],
+            )
+        )
+    if source.birth:
+        frames.append(_births(table[source.birth], subject_N, row_N))
+    return frames[0].joined(frames[1:])
+
+
+def _births(column: pa.ChunkedArray, subject_N: Objects, row_N: Array) -> _Frame:
+    """One event MEDS_BIRTH per row that tells one; doubles fall out with the others."""
+    time_N = _timestamps(column)
+    there = ~np.isnat(time_N)
+    count = int(there.sum())
+    return _Frame(
+        subject_N[there],
+        time_N[there],
+        np.zeros(count, bool),
+        np.full(count, BIRTH, object),
+        np.full(count, np.nan),
+        np.full(count, None, object),
+        np.full(count, None, object),
+        row_N[there],
+    )
+
+
+def _judge(frame: _Frame, codes: Mapping[str, CodeSpec], drop: Sequence[str]) -> Batch:
+    count = len(frame.row)
+    reason_M: Objects = np.full(count, None, object)
+    no_code_M = np.equal(frame.code, None)
+    names_M = np.where(no_code_M, "", frame.code).astype("U")
+    dropped_M = np.isin(names_M, list(drop)) if drop else np.zeros(count, bool)
+
+    def refuse(which: NDArray[np.bool_], code: Code) -> None:
+        reason_M[which & np.equal(reason_M, None)] = str(code)
+
+    refuse(np.equal(frame.subject, None), Code.NO_SUBJECT)
+    refuse(no_code_M, Code.NO_CODE)
+    refuse(frame.time_wrong, Code.INVALID_TIME)
+    value_M = frame.value.copy()
+    refuse(np.isinf(value_M), Code.INVALID_VALUE)
+    for name in np.unique(names_M):
+        spec = codes.get(str(name))
+        if spec is None:
+            continue
+        of_M = names_M == name
+        _convert(spec, of_M, frame.unit, value_M, refuse)
+        refuse(of_M & np.isin(frame.value, spec.missing), Code.MISSING_VALUE)
+        low = -np.inf if spec.low is None else spec.low
+        high = np.inf if spec.high is None else spec.high
+        refuse(of_M & ((value_M < low) | (value_M > high)), Code.IMPLAUSIBLE_VALUE)
+    kept_M = np.equal(reason_M, None) & ~dropped_M
+    refused_M = ~np.equal(reason_M, None) & ~dropped_M
+    value_K = value_M[kept_M].astype(np.float32)
+    events = pa.table(
+        {
+            "subject": pa.array(frame.subject[kept_M], pa.string()),
+            "time": pa.array(frame.time[kept_M], pa.timestamp("us")),
+            "code": pa.array(frame.code[kept_M], pa.string()),
+            "numeric_value": pa.array(value_K, pa.float32(), mask=np.isnan(value_K)),
+            "text_value": pa.array(frame.text[kept_M], pa.large_string()),
+            "row": pa.array(frame.row[kept_M], pa.int64()),
+        },
+        schema=RAW_EVENTS,
+    )
+    refused = pa.table(
+        {
+            "row": pa.array(frame.row[refused_M], pa.int64()),
+            "code": pa.array(frame.code[refused_M], pa.string()),
+            "reason": pa.array(reason_M[refused_M], pa.string()),
+        },
+        schema=_REFUSED,
+    )
+    return Batch(events, refused, count, int(dropped_M.sum()))
+
+
+def _convert(
+    spec: CodeSpec,
+    of_M: NDArray[np.bool_],
+    unit_M: Objects,
+    value_M: NDArray[np.float64],
+    refuse: Callable[[NDArray[np.bool_], Code], None],
+) -> None:
+    """Bring values to the code's unit, in place; refuse those of a unit it does not know."""
+    if spec.unit is None:
+        return
+    there_M = of_M & np.not_equal(unit_M, None)
+    units_M = np.where(there_M, unit_M, "").astype("U")
+    for unit, factor in spec.convert.items():
+        value_M[there_M & (units_M == unit)] *= factor
+    refuse(there_M & ~np.isin(units_M, [spec.unit, *spec.convert]), Code.WRONG_UNIT)

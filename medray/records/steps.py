@@ -1,0 +1,260 @@
+"""Histories → time steps: values, masks and gaps, as a recurrent network reads them.
+
+Shapes: B histories, E events of one, T steps of the longest, V channels that change in time,
+S channels of facts without time, K codes of one step that have no channel of their own.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from medray.records.tokens import NONE
+from medray.spec.base import Section
+
+Array = NDArray[Any]
+
+HOUR = 3_600_000_000  # microseconds
+NO_TIME = np.iinfo(np.int64).min
+_CLIP = 5.0  # standard deviations: what lies beyond is an error or says no more
+
+
+class Channel(Section):
+    """One input. A code's number, or one text of a code: 1 where it is said, 0 where another is.
+
+    code, text  64-bit names; text 0: the number.
+    transform   `log`: log(1 + x), for values that are not negative and skewed.
+    mean, std   of the transformed values in `train`.
+    """
+
+    code: int
+    text: int = 0
+    transform: Literal["linear", "log"] = "linear"
+    mean: float = 0.0
+    std: float = Field(default=1.0, gt=0)
+
+
+class Vocabulary(Section):
+    """What of the codes was learned from `train`.
+
+    timed, static  channels of values over time, and of facts without time.
+    presence       codes that have neither number nor text (diagnoses, drugs), most frequent first;
+                   a code that is in none of the three is unknown to the model, and counted.
+    """
+
+    timed: tuple[Channel, ...] = ()
+    static: tuple[Channel, ...] = ()
+    presence: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """Time steps of B histories, padded to the longest.
+
+    values  (B, T, V) float32, standardised; 0 where not observed. observed (B, T, V) bool.
+    hours   (B, T) float32: before the prediction time, falling; padding 0. lengths (B,) int64.
+    codes   (B, T, K) int64: 1-based places in `presence`, 0 padding.
+    static  (B, S) float32, 0 where not known; static_known (B, S) bool.
+    unknown (B,) events whose code the model has never seen.
+    """
+
+    values: Array
+    observed: Array
+    hours: Array
+    lengths: Array
+    codes: Array
+    static: Array
+    static_known: Array
+    unknown: Array
+
+
+def steps_of(
+    histories: Mapping[str, Sequence[Array]],
+    prediction_time: Array,
+    vocabulary: Vocabulary,
+    *,
+    step_hours: float | None,
+    max_steps: int | None,
+) -> Steps:
+    """Events of B histories, none later than its prediction time (B,), as time steps.
+
+    step_hours  events of one interval, counted back from the prediction time, make one step, with
+                the mean of their values; absent: events of one moment do.
+    max_steps   the latest so many are kept.
+    """
+    count = len(prediction_time)
+    sizes = np.array([len(times) for times in histories["event_time"]], np.int64)
+    item_E = np.repeat(np.arange(count), sizes)
+    time_E, code_E, text_E, value_E = (
+        np.concatenate([*histories[name], np.empty(0, kind)])
+        for name, kind in (
+            ("event_time", np.int64),
+            ("event_code", np.int64),
+            ("event_text", np.int64),
+            ("event_value", np.float32),
+        )
+    )
+    there_E = code_E != NONE  # padding of a self-test
+    fact_E = there_E & (time_E == NO_TIME)
+    static, known, met = _facts(item_E, code_E, text_E, value_E, fact_E, count, vocabulary.static)
+    timed_E = np.flatnonzero(there_E & (time_E != NO_TIME))
+    item, code = item_E[timed_E], code_E[timed_E]
+    before = np.asarray(prediction_time, np.int64)[item] - time_E[timed_E]
+    place, step_item, step_time = _places(item, before, step_hours)
+    rank, lengths, kept_steps = _ranks(step_item, count, max_steps)
+    longest = int(lengths.max(initial=1)) or 1
+    step_row = np.where(kept_steps, step_item * longest + rank, -1)
+    row = step_row[place] if len(place) else np.empty(0, np.int64)
+    values, observed, had_channel = _values(
+        row, code, text_E[timed_E], value_E[timed_E], count * longest, vocabulary.timed
+    )
+    codes, had_code = _codes(row, code, count * longest, vocabulary.presence)
+    hours = np.zeros(count * longest, np.float32)
+    hours[step_row[kept_steps]] = step_time[kept_steps] / HOUR
+    strange = np.bincount(item[~(had_channel | had_code)], minlength=count)
+    strange += np.bincount(item_E[fact_E][~met], minlength=count)
+    shape = (count, longest)
+    return Steps(
+        values=values.reshape(*shape, -1),
+        observed=observed.reshape(*shape, -1),
+        hours=hours.reshape(shape),
+        lengths=lengths,
+        codes=codes.reshape(*shape, -1),
+        static=static,
+        static_known=known,
+        unknown=strange,
+    )
+
+
+def _places(
+    item: Array, before: Array, step_hours: float | None
+) -> tuple[Array, Array, Array]:
+    """Of every event its step; of every step its item and its time before the prediction."""
+    if step_hours is None:
+        key = before
+    else:
+        width = int(step_hours * HOUR)
+        key = (before // width) * width
+    # earlier steps first: the sort is by item, then by falling distance from the prediction
+    order = np.lexsort((-key, item))
+    new = np.ones(len(order), bool)
+    new[1:] = (np.diff(item[order]) != 0) | (np.diff(key[order]) != 0)
+    number = np.cumsum(new) - 1
+    place = np.empty(len(order), np.int64)
+    place[order] = number
+    return place, item[order][new], key[order][new]
+
+
+def _ranks(step_item: Array, count: int, most: int | None) -> tuple[Array, Array, Array]:
+    """Number steps within their item from 0, the latest `most` of them; lengths (B,)."""
+    total = np.bincount(step_item, minlength=count)
+    first = np.concatenate([[0], np.cumsum(total)[:-1]]) if count else np.empty(0, np.int64)
+    rank = np.arange(len(step_item)) - first[step_item]
+    if most is not None:
+        rank = rank - np.maximum(total - most, 0)[step_item]
+    lengths = total if most is None else np.minimum(total, most)
+    return rank, lengths.astype(np.int64), rank >= 0
+
+
+def transformed(values: Array, channel: Channel) -> Array:
+    """Standardise values of a channel, cut at 5 standard deviations."""
+    if channel.transform == "log":
+        values = np.log1p(np.maximum(values, 0))
+    return np.clip((values - channel.mean) / channel.std, -_CLIP, _CLIP)
+
+
+def _values(
+    row: Array, code: Array, text: Array, value: Array, rows: int, channels: Sequence[Channel]
+) -> tuple[Array, Array, Array]:
+    """(rows, V) means and whether observed; per event whether its code has a channel."""
+    width = len(channels)
+    had = np.zeros(len(code), bool)
+    flat: list[Array] = []
+    numbers: list[Array] = []
+    for index, channel, mask in _members(code, text, value, channels, had):
+        events = np.flatnonzero(mask & (row >= 0))
+        flat.append(row[events] * width + index)
+        said = (
+            transformed(value[events].astype(np.float64), channel)
+            if channel.text == NONE
+            else (text[events] == channel.text).astype(np.float64)
+        )
+        numbers.append(said)
+    places = np.concatenate([*flat, np.empty(0, np.int64)])
+    weights = np.concatenate([*numbers, np.empty(0)])
+    counts = np.bincount(places, minlength=rows * width)
+    sums = np.bincount(places, weights, minlength=rows * width)
+    means = (sums / np.maximum(counts, 1)).astype(np.float32)
+    return means.reshape(rows, width), (counts > 0).reshape(rows, width), had
+
+
+def _members(
+    code: Array, text: Array, value: Array, channels: Sequence[Channel], had: Array
+) -> list[tuple[int, Channel, Array]]:
+    """Events of every channel; `had` becomes true for events whose code has one."""
+    order = np.argsort(code, kind="stable")
+    ordered = code[order]
+    members: list[tuple[int, Channel, Array]] = []
+    for index, channel in enumerate(channels):
+        low, high = np.searchsorted(ordered, [channel.code, channel.code + 1])
+        mask = np.zeros(len(code), bool)
+        mask[order[low:high]] = True
+        mask &= ~np.isnan(value) if channel.text == NONE else text != NONE
+        had |= mask
+        members.append((index, channel, mask))
+    return members
+
+
+def _codes(row: Array, code: Array, rows: int, presence: Sequence[int]) -> tuple[Array, Array]:
+    """(rows, K) codes without channel; per event whether it is one of them."""
+    table = np.array(presence, np.int64)
+    order = np.argsort(table)
+    found = np.searchsorted(table[order], code) if len(table) else np.zeros(len(code), np.int64)
+    found = np.minimum(found, max(len(table) - 1, 0))
+    had = table[order][found] == code if len(table) else np.zeros(len(code), bool)
+    events = np.flatnonzero(had & (row >= 0))
+    pairs = np.unique(np.stack([row[events], order[found[events]] + 1]), axis=1)
+    if not pairs.shape[1]:
+        return np.zeros((rows, 0), np.int64), had
+    starts = np.searchsorted(pairs[0], pairs[0])  # first pair of the same row
+    column = np.arange(pairs.shape[1]) - starts
+    codes = np.zeros((rows, int(column.max()) + 1), np.int64)
+    codes[pairs[0], column] = pairs[1]
+    return codes, had
+
+
+def _facts(
+    item_E: Array,
+    code_E: Array,
+    text_E: Array,
+    value_E: Array,
+    fact_E: Array,
+    count: int,
+    channels: Sequence[Channel],
+) -> tuple[Array, Array, Array]:
+    """(B, S) values and whether known, of facts without time; per fact whether it has a channel."""
+    rows = np.flatnonzero(fact_E)
+    values, known, had = _values(
+        item_E[rows], code_E[rows], text_E[rows], value_E[rows], count, channels
+    )
+    return values, known, had
+
+
+def carried_forward(steps: Steps) -> tuple[Array, Array]:
+    """Last observed value of every channel at every step, and the hours since then.
+
+    Both (B, T, V) float32; before the first observation the value is 0, the mean of `train`, and
+    the hours count from the first step.
+    """
+    count, longest, width = steps.values.shape
+    index_T = np.arange(longest)[None, :, None]
+    last = np.maximum.accumulate(np.where(steps.observed, index_T, -1), axis=1)
+    seen = last >= 0
+    at = np.maximum(last, 0)
+    value = np.where(seen, np.take_along_axis(steps.values, at, axis=1), 0.0)
+    hours = np.broadcast_to(steps.hours[:, :, None], (count, longest, width))
+    since = np.take_along_axis(hours, at, axis=1) - hours
+    return value.astype(np.float32), np.maximum(since, 0).astype(np.float32)

@@ -1,0 +1,213 @@
+"""What is predicted, and when: patients' timelines → items, one per patient and prediction time.
+
+The rule of the field (MEDS 0.4): a prediction sees events up to and including its time, and
+nothing later. Shapes: N patients, M items, E events.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from medray.errors import DataError
+from medray.records.steps import NO_TIME
+from medray.records.tokens import token
+from medray.spec.base import Section
+from medray.spec.records import TimeUnit
+
+Array = NDArray[Any]
+ColumnArrays = dict[str, Array]
+
+DAY = 86_400_000_000  # microseconds
+_DAYS = {"seconds": 1 / 86400, "minutes": 1 / 1440, "hours": 1 / 24, "days": 1.0, "years": 365.25}
+TIMELINE = ("event_time", "event_code", "event_text", "event_value")
+
+
+class OutcomeSpec(Section):
+    """What may happen to a patient.
+
+    code, text  an event of the record: this code (and text). It happens when it next stands there;
+                a record that ends before says nothing of what came later (censored).
+    column      a fact about the patient, from `records.tables`: it happened where the column is 1
+                or true, or holds `value`. causes: competing outcomes, name → what the column holds.
+    time        the column with the time of the outcome, or of the end of follow-up, since the
+                patient's start; absent: it is not known when, only whether.
+    """
+
+    code: str | None = None
+    text: str | None = None
+    column: str | None = None
+    value: str | None = None
+    causes: dict[str, str] = Field(default={})
+    time: str | None = None
+    time_unit: TimeUnit = "days"
+
+    @model_validator(mode="after")
+    def _is_one_of_two(self) -> Self:
+        if (self.code is None) == (self.column is None):
+            raise ValueError("name either the `code` of an event or the `column` of a fact")
+        if self.column is None and (self.value or self.causes or self.time):
+            raise ValueError("`value`, `causes` and `time` belong to `column`")
+        if self.code is None and self.text is not None:
+            raise ValueError("`text` belongs to `code`")
+        if self.value is not None and self.causes:
+            raise ValueError("`value` names one outcome, `causes` several: leave one out")
+        if self.time_unit == "timestamp":
+            raise ValueError("`time` counts from the patient's start: give its unit")
+        return self
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Facts that it is read from."""
+        return tuple(name for name in (self.column, self.time) if name is not None)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Competing outcomes, in the order of their numbers from 1."""
+        return tuple(self.causes) or ("event",)
+
+
+class PredictAt(Section):
+    """Landmarks: so many days after the patient's start, for those still under follow-up then."""
+
+    days: tuple[float, ...] = Field(min_length=1)
+
+
+PredictTimes = Literal["visits", "end"] | PredictAt
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Outcomes of M items: what (0: censored), and days from the prediction time until then.
+
+    Where it is not known when it happened, days are NaN.
+    """
+
+    cause: Array
+    days: Array
+
+
+def cut(columns: Mapping[str, Array], predict_at: PredictTimes) -> ColumnArrays:
+    """Items of N patients: every column repeated, TIMELINE cut at `prediction_time` (M,) int64.
+
+    Adds `item_id` (patient@time) and `row`, the patient it comes from. Times without any event
+    before them give no item: there is nothing to predict from.
+    """
+    rows: list[int] = []
+    times: list[int] = []
+    ends: list[int] = []
+    for row, all_times in enumerate(columns["event_time"]):
+        facts = int(np.searchsorted(all_times, NO_TIME, side="right"))
+        timed = all_times[facts:]
+        for moment in _moments(timed, int(columns["start"][row]), predict_at):
+            end = int(np.searchsorted(timed, moment, side="right"))
+            if end:
+                rows.append(row)
+                times.append(moment)
+                ends.append(facts + end)
+    index = np.array(rows, np.int64)
+    items: ColumnArrays = {
+        name: values[index] for name, values in columns.items() if name not in TIMELINE
+    }
+    for name in TIMELINE:
+        cells = np.empty(len(rows), object)
+        for place, (row, end) in enumerate(zip(rows, ends, strict=True)):
+            cells[place] = columns[name][row][:end]
+        items[name] = cells
+    items["prediction_time"] = np.array(times, np.int64)
+    subjects = columns["subject_id"][index]
+    names = np.empty(len(rows), object)
+    names[:] = [f"{one}@{time}" for one, time in zip(subjects, times, strict=True)]
+    return items | {"item_id": names, "row": index}
+
+
+def _moments(timed: Array, start: int, predict_at: PredictTimes) -> list[int]:
+    if isinstance(predict_at, PredictAt):
+        # a landmark after the last event is one only where the follow-up reaches it
+        return [start + round(days * DAY) for days in predict_at.days]
+    if not len(timed):
+        return []
+    return [int(timed[-1])] if predict_at == "end" else np.unique(timed).tolist()
+
+
+def observe(items: Mapping[str, Array], columns: Mapping[str, Array], spec: OutcomeSpec) -> Observed:
+    """Outcomes of items that `cut` made of the patients in `columns`."""
+    if spec.column is None:
+        return _next_event(items, columns, spec)
+    cause = causes_of(items[spec.column], spec).astype(np.float64)
+    if spec.time is None:
+        return Observed(cause, np.full(len(cause), np.nan))
+    ends = items[spec.time].astype(np.float64) * _DAYS[spec.time_unit]
+    gone = (items["prediction_time"] - items["start"]) / DAY
+    days = ends - gone
+    # follow-up that ended before the prediction says nothing; at its very moment, next to nothing
+    cause = np.where(np.isnan(days) | (days <= 0), np.nan, cause)
+    return Observed(cause, days)
+
+
+def causes_of(values: Array, spec: OutcomeSpec) -> Array:
+    """Number of the outcome that a fact tells: 0 none, 1 and so on, NaN not known.
+
+    Raises DataError for a column of texts where the spec does not say which of them counts.
+    """
+    if values.dtype != object:
+        if spec.causes or spec.value:
+            wanted = spec.causes.values() if spec.causes else (spec.value,)
+            numbers = [float(str(name)) for name in wanted]
+            found = sum((values == number) * (i + 1) for i, number in enumerate(numbers))
+            return np.where(np.isnan(values), np.nan, found)
+        other = set(np.unique(values[~np.isnan(values)]).tolist()) - {0.0, 1.0}
+        if other:
+            raise DataError(
+                f"the column {spec.column!r} holds more than 0 and 1",
+                remedy="say which value means that it happened: `outcome.value` or `causes`",
+            )
+        return values.astype(np.float64)
+    names = list(spec.causes.values()) if spec.causes else [spec.value]
+    if names == [None]:
+        raise DataError(
+            f"the column {spec.column!r} holds texts",
+            remedy="say which of them means that it happened: `outcome.value` or `causes`",
+        )
+    return np.array(
+        [np.nan if v is None else names.index(v) + 1 if v in names else 0 for v in values], float
+    )
+
+
+def _next_event(
+    items: Mapping[str, Array], columns: Mapping[str, Array], spec: OutcomeSpec
+) -> Observed:
+    """The next event of the code, or the end of the record."""
+    wanted = token(str(spec.code))
+    text = None if spec.text is None else token(spec.text)
+    cause = np.zeros(len(items["row"]))
+    days = np.zeros(len(items["row"]))
+    for place, (row, moment) in enumerate(
+        zip(items["row"], items["prediction_time"], strict=True)
+    ):
+        times = columns["event_time"][row]
+        hit = (columns["event_code"][row] == wanted) & (times > moment)
+        if text is not None:
+            hit &= columns["event_text"][row] == text
+        later = times[hit]
+        end = int(later.min()) if len(later) else int(times[-1])
+        cause[place] = 1.0 if len(later) else 0.0
+        days[place] = (end - int(moment)) / DAY
+    return Observed(np.where(days <= 0, np.nan, cause), days)
+
+
+def within(observed: Observed, horizon_days: float | None) -> Array:
+    """Whether outcome 1 happens within the horizon (M,): 1, 0, or NaN where it is not known.
+
+    A patient lost before the horizon is not known, and neither counts as well nor as ill; one
+    with a competing outcome before it never has this one.
+    """
+    if horizon_days is None:
+        return np.where(np.isnan(observed.cause), np.nan, observed.cause == 1)
+    lost = (observed.cause == 0) & (observed.days < horizon_days)
+    early = observed.days <= horizon_days
+    happened = (observed.cause == 1) & early
+    return np.where(np.isnan(observed.cause) | lost, np.nan, happened.astype(np.float64))

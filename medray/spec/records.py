@@ -1,0 +1,104 @@
+"""Where patient records come from and how their rows become events: the `records:` section."""
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from medray.spec.base import Section
+
+TimeUnit = Literal["timestamp", "seconds", "minutes", "hours", "days", "years"]
+
+
+class CodeSpec(Section):
+    """What is known of one code before any data is seen.
+
+    unit      the unit its values are in; a row of a `unit` column that names another is rejected
+              (`wrong_unit`) unless it stands in `convert`.
+    convert   other unit → factor to multiply with (e.g. µmol/L → 0.0113 for creatinine in mg/dL).
+    low, high values outside are rejected (`implausible_value`).
+    missing   values that the source writes for "not measured" (e.g. -1): counted, left out.
+    """
+
+    unit: str | None = None
+    convert: dict[str, float] = Field(default={})
+    low: float | None = None
+    high: float | None = None
+    missing: tuple[float, ...] = ()
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if self.convert and self.unit is None:
+            raise ValueError("`convert` needs `unit`: what values are converted to")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError("`low` is above `high`")
+        return self
+
+
+class RecordSource(Section):
+    """One kind of file that holds patients' records.
+
+    format    meds: MEDS 0.4 (subject_id, time, code, numeric_value, text_value).
+              long: a row per event, columns named below. wide: a row per visit, a column per code.
+    path      CSV or Parquet files, or folders of them; local, s3:// or gs:// (one or several).
+    subject   the column that names the patient (or stay).
+    time      its time; absent, or empty in a row: a fact without time (sex, a birth weight).
+    time_unit `timestamp`: dates and times; else numbers counted from the patient's own start.
+    code, value, unit   long: the columns of the code, its value, and the value's unit.
+    columns   wide: the columns that become events; absent: all others.
+    static    wide: columns that are facts without time; long: codes that are.
+    birth     wide or long: a column or code that holds the date of birth; times before are rejected.
+    """
+
+    format: Literal["meds", "long", "wide"]
+    path: tuple[str, ...]
+    subject: str = "subject_id"
+    time: str | None = "time"
+    time_unit: TimeUnit = "timestamp"
+    code: str = "code"
+    value: str = "numeric_value"
+    unit: str | None = None
+    columns: tuple[str, ...] | None = None
+    static: tuple[str, ...] = ()
+    birth: str | None = None
+
+    @field_validator("path", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _columns_belong_to_wide(self) -> Self:
+        if self.columns is not None and self.format != "wide":
+            raise ValueError("`columns` belongs to the wide form")
+        return self
+
+
+class SubjectTable(Section):
+    """A CSV or Parquet table of facts about patients: outcomes, follow-up, the official split.
+
+    Its columns can be named by tasks, by `split.column` and by `evaluate.subgroups`. Rows of one
+    patient must agree.
+    """
+
+    path: str
+    key: str
+    columns: tuple[str, ...] | None = None
+    required: bool = False
+
+
+class RecordsSpec(Section):
+    """From tables to a dataset of timelines.
+
+    codes         what is known of codes: units, plausible ranges, what stands for missing.
+    drop          codes that are not events (identifiers, the outcome itself).
+    tables        facts about patients, joined by the same name as `subject`.
+    shards        Parquet files the events are spread over; one patient stands in one of them.
+    reject_limit  rejected share of the rows above which the run ends with exit code 3.
+    """
+
+    sources: tuple[RecordSource, ...] = Field(min_length=1)
+    codes: dict[str, CodeSpec] = Field(default={})
+    drop: tuple[str, ...] = ()
+    tables: tuple[SubjectTable, ...] = ()
+    shards: int = Field(default=16, ge=1, le=4096)
+    reject_limit: float = Field(default=0.05, ge=0, le=1)
