@@ -53,8 +53,8 @@ IMAGES = pa.schema(
     ]
 )
 
-# One row per event: MEDS 0.4, names and types of its DataSchema. Sorted by subject and time within a
-# file; a subject stands in one file. time is null for facts without time.
+# One row per event: MEDS 0.4, names and types of its DataSchema. Sorted by subject and time within
+# a file; a subject stands in one file. time is null for facts without time.
 EVENTS = pa.schema(
     [
         pa.field("subject_id", pa.int64(), nullable=False),  # pseudonym of the patient

@@ -58,6 +58,8 @@ class Workload(Protocol[P, F]):
     summary: ClassVar[str]
     inputs: ClassVar[tuple[str, ...]]
     """Columns that `collate` reads beside labels: what a prediction is made from."""
+    unit: ClassVar[Literal["images", "predictions"]]
+    """What one item is to the reader, where patients have several."""
     params_model: type[P]
     fitted_model: type[F]
 
@@ -117,6 +119,16 @@ class Workload(Protocol[P, F]):
         self, logits: Mapping[str, np.ndarray[Any, Any]], columns: Columns, params: P
     ) -> Mapping[str, float]:
         """Metrics of one evaluation pass over a whole split; holds `monitor().name`."""
+        ...
+
+    def baselines(
+        self, train: Columns, held_out: Columns, params: P, fitted: F, seed: int
+    ) -> Mapping[str, Mapping[str, np.ndarray[Any, Any]]]:
+        """Simple models, learned from the items of `train`, on those of `held_out`.
+
+        Name → target → probability (B,). They stand in every report beside the network, so that
+        nobody mistakes it for progress.
+        """
         ...
 
     def explain(

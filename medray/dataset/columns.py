@@ -30,7 +30,8 @@ def folded(labels: pa.Table, number: int, folds: int, tuning: float) -> pa.Table
     """
     pairs = zip(labels["subject_id"].to_pylist(), labels["split"].to_pylist(), strict=True)
     splits = [split and _of_fold(one, number, folds, tuning) for one, split in pairs]
-    return labels.set_column(labels.column_names.index("split"), "split", pa.array(splits, pa.string()))
+    index = labels.column_names.index("split")
+    return labels.set_column(index, "split", pa.array(splits, pa.string()))
 
 
 def _of_fold(subject_id: str, number: int, folds: int, tuning: float) -> str:

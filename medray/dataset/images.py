@@ -11,7 +11,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -53,7 +52,7 @@ def read_meta(uri: str) -> DatasetMeta | None:
         return DatasetMeta.model_validate_json(data)
     except ValidationError as error:
         raise DataError(
-            f"dataset.json cannot be read: {error.errorcount_rows()} problems",
+            f"dataset.json cannot be read: {error.error_count()} problems",
             remedy="it was changed or made by another version of medray; ingest into a new output",
         ) from error
 

@@ -49,9 +49,12 @@ def outcomes(truth: Array) -> Array:
     return np.unique(values[known(values)])
 
 
-def item_unit(items: int, patients: int) -> Literal["patients", "images"]:
-    """Word for one item to the reader: a patient where each has one item, else an image."""
-    return "patients" if items == patients else "images"
+Unit = Literal["patients", "images", "predictions"]
+
+
+def item_unit(items: int, patients: int, unit: Unit = "images") -> Unit:
+    """Word for one item to the reader: a patient where each has one item, else `unit`."""
+    return "patients" if items == patients else unit
 
 
 def cohort_of(
@@ -60,14 +63,18 @@ def cohort_of(
     splits: Array,
     subject_ids: Array,
     study_ids: Array,
+    unit: Unit = "images",
 ) -> Cohort:
-    """Patients, studies, items and outcomes by split; every array is (N,) over all items."""
+    """Patients, studies, items and outcomes by split; every array is (N,) over all items.
+
+    `unit`: what an item is to the reader where patients have several.
+    """
     rows = [
         _split_row(split, targets, truth, splits == split, subject_ids, study_ids)
         for split in SPLITS
     ]
     held_out = next(row for row in rows if row.split == "held_out")
-    return Cohort(unit=item_unit(held_out.items, held_out.patients), rows=tuple(rows))
+    return Cohort(unit=item_unit(held_out.items, held_out.patients, unit), rows=tuple(rows))
 
 
 def _split_row(

@@ -5,7 +5,7 @@ both a label and a finite score.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ from medray.metrics.discrimination import (
 from medray.metrics.operating import OperatingPoint, at_threshold, predictive_values
 from medray.report.document import (
     AtPrevalence,
+    BaselineRow,
     BinaryResult,
     CalibrationResult,
     Estimate,
@@ -135,6 +136,35 @@ def binary_result(
         operating=_operating(y_L, p_L, threshold, entry, settings.evaluate.prevalence),
         subgroups=_subgroups(part, p_L, threshold, columns, rows, settings.evaluate),
     )
+
+
+def with_baselines(
+    result: BinaryResult, held_out: Scored, scores: Mapping[str, Array], settings: Settings
+) -> BinaryResult:
+    """Put simple models beside the network: name → probability (N,) of the same items."""
+    if result.undefined or not scores:
+        return result
+    rows = held_out.usable()
+    part = held_out.take(rows)
+    baselines: list[BaselineRow] = []
+    for name, values in scores.items():
+        p_L = np.asarray(values, np.float64)[rows]
+        rival = replace(part, logits=p_L)
+        both_L2 = np.stack([part.logits.astype(np.float64), p_L], axis=1)
+        baselines.append(
+            BaselineRow(
+                name=name,
+                auroc=_bootstrap(auroc, rival, settings),
+                auprc=_bootstrap(average_precision, rival, settings),
+                brier=number(brier(part.truth.astype(np.float64), p_L)),
+                difference=_bootstrap(_auroc_gap, replace(part, logits=both_L2), settings),
+            )
+        )
+    return result.model_copy(update={"baselines": tuple(baselines)})
+
+
+def _auroc_gap(y: Array, scores_L2: Array) -> float:
+    return auroc(y, scores_L2[:, 0]) - auroc(y, scores_L2[:, 1])
 
 
 def reliability(y: Array, p: Array) -> Reliability:

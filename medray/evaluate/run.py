@@ -14,22 +14,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medray import storage
-from medray.dataset import Dataset, check_leaks, label_arrays, open_dataset
+from medray.dataset import AnyDataset, RecordsDataset, check_leaks
 from medray.errors import DataError, RejectError
 from medray.evaluate.cohort import check_held_out, cohort_of
 from medray.evaluate.mistakes import binary_mistakes, multiclass_mistakes
 from medray.evaluate.multiclass import multiclass_result
-from medray.evaluate.results import Scored, Settings, binary_result
+from medray.evaluate.results import Scored, Settings, binary_result, with_baselines
 from medray.explain.heatmap import as_uint8, encode_png, heatmap_png
 from medray.package import Package, Task, add_evaluation
 from medray.provenance import provenance
 from medray.report.card import evaluation_metrics, render_card
-from medray.report.document import History, Mistake, Opening, Provenance, Report, TargetResult
+from medray.report.document import (
+    BinaryResult,
+    History,
+    Mistake,
+    Opening,
+    Provenance,
+    Report,
+    TargetResult,
+)
 from medray.report.html import render_html
 from medray.report.words import one_line
 from medray.score.predictor import Predictor
 from medray.spec.load import spec_sha256
-from medray.spec.models import RunSpec
+from medray.spec.models import SPLITS, RunSpec
+from medray.train.source import open_run
 from medray.workload import Target
 from medray.workloads import WORKLOADS
 
@@ -77,7 +86,7 @@ class EvaluationResult:
 
 @dataclass(frozen=True, slots=True)
 class _Split:
-    """One split, sorted by item: its columns (`pixels` too), and by target truth and logits."""
+    """One split: the columns of its items, and by target truth and logits."""
 
     columns: dict[str, Array]
     truth: Mapping[str, Array]
@@ -110,20 +119,21 @@ def evaluate(
     predictor = Predictor(package_uri, device="auto", workload=workload)
     package, targets = predictor.package, predictor.targets
     task = workload or WORKLOADS[package.workload]
-    dataset = open_dataset(spec.output_uri)
+    dataset = open_run(spec)
     left_out = check_leaks(dataset.labels(), dataset.hashes(), spec.split.identical_images)
-    labels = _without(label_arrays(dataset.labels()), left_out)
+    labels = _labels(dataset, left_out, task, package)
     truth = _truth(task, package, labels)
     held_out_N = labels["split"] == "held_out"
     check_held_out(targets, {name: values[held_out_N] for name, values in truth.items()})
 
     openings = _record_opening(spec, package)
     tuning, held_out = (
-        _read_split(split, dataset, left_out, predictor, task, tell)
+        _predict_split(split, dataset, left_out, predictor, task, tell)
         for split in ("tuning", "held_out")
     )
     columns, absent = _group_columns(spec.evaluate.subgroups, held_out.columns)
-    results, pictures = _results(spec, predictor, tuning, held_out, columns, tell)
+    rivals = _rivals(spec, predictor, task, dataset, left_out, held_out, tell)
+    results, pictures = _results(spec, predictor, tuning, held_out, columns, rivals, tell)
     fingerprint = dataset.fingerprint()
     report = Report(
         name=package.name,
@@ -134,7 +144,14 @@ def evaluate(
         skipped_columns=absent,
         min_patients=spec.evaluate.min_patients,
         replicates=spec.evaluate.replicates,
-        cohort=cohort_of(targets, truth, labels["split"], labels["subject_id"], labels["study_id"]),
+        cohort=cohort_of(
+            targets,
+            truth,
+            labels["split"],
+            labels["subject_id"],
+            labels["study_id"],
+            task.unit,
+        ),
         targets=results,
         history=history_of(package.metrics.get("history") or []),
         openings=openings,
@@ -170,20 +187,43 @@ def _record_opening(spec: RunSpec, package: Package) -> tuple[Opening, ...]:
     return tuple(Opening.model_validate_json(line) for line in after.splitlines() if line.strip())
 
 
-def _read_split(
+def _labels(
+    dataset: AnyDataset, left_out: set[str], task: Task, package: Package
+) -> dict[str, Array]:
+    """Labels of the items of all splits; of images without reading a pixel."""
+    if isinstance(dataset, RecordsDataset):
+        parts = [_items(split, dataset, left_out, task, package) for split in SPLITS]
+    else:
+        parts = [_without(dataset.columns(split), left_out) for split in SPLITS]
+    filled = [part for part in parts if len(part["item_id"])]
+    return {
+        name: np.concatenate([part[name] for part in filled])
+        for name in filled[0]
+        if name not in task.inputs
+    }
+
+
+def _items(
+    split: str, dataset: AnyDataset, left_out: set[str], task: Task, package: Package
+) -> dict[str, Array]:
+    params = task.params_model.model_validate(package.spec.params)
+    return dict(task.items(_without(dataset.read(split), left_out), params))
+
+
+def _predict_split(
     split: str,
-    dataset: Dataset,
+    dataset: AnyDataset,
     left_out: set[str],
     predictor: Predictor,
     task: Task,
     tell: Progress,
 ) -> _Split:
     """Read a split and predict it. Raises DataError when the package does not take its items."""
-    columns = _without(dataset.read(split), left_out)
+    columns = _items(split, dataset, left_out, task, predictor.package)
     total = len(columns["item_id"])
     parts: dict[str, list[Array]] = {target.name: [] for target in predictor.targets}
     for start in range(0, total, _ROWS):
-        rows = {"pixels": columns["pixels"][start : start + _ROWS]}
+        rows = {name: columns[name][start : start + _ROWS] for name in task.inputs}
         try:
             answered = predictor.logits(rows)
         except RejectError as reject:
@@ -202,6 +242,26 @@ def _read_split(
     )
 
 
+def _rivals(
+    spec: RunSpec,
+    predictor: Predictor,
+    task: Task,
+    dataset: AnyDataset,
+    left_out: set[str],
+    held_out: _Split,
+    tell: Progress,
+) -> Mapping[str, Mapping[str, Array]]:
+    """Name → target → what a simple model says of the held-out items."""
+    if not spec.evaluate.baselines or not isinstance(dataset, RecordsDataset):
+        return {}
+    tell({"stage": "baselines", "done": 0, "total": 1, "unit": "fits"})
+    train = _items("train", dataset, left_out, task, predictor.package)
+    params, fitted = predictor.learned
+    found = task.baselines(train, held_out.columns, params, fitted, spec.seed)
+    tell({"stage": "baselines", "done": 1, "total": 1, "unit": "fits"})
+    return found
+
+
 def _group_columns(
     names: Sequence[str], columns: Mapping[str, Array]
 ) -> tuple[dict[str, Array], tuple[str, ...]]:
@@ -216,6 +276,7 @@ def _results(
     tuning: _Split,
     held_out: _Split,
     columns: Mapping[str, Array],
+    rivals: Mapping[str, Mapping[str, Array]],
     tell: Progress,
 ) -> tuple[tuple[TargetResult, ...], dict[str, bytes]]:
     """Give results of every target, and the pictures of their mistakes by name."""
@@ -236,7 +297,10 @@ def _results(
                 target.name, target.classes, here, before, calibration, columns, settings
             )
         )
-        if not result.undefined:
+        if isinstance(result, BinaryResult):
+            scores = {name: found[target.name] for name, found in rivals.items()}
+            result = with_baselines(result, here, scores, settings)
+        if not result.undefined and "pixels" in held_out.columns:
             drawn = _mistakes(target, here, predictor, spec.evaluate.mistakes)
             named = [
                 (mistake.model_copy(update={"picture": f"{number}-{i}"}), row)

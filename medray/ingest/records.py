@@ -29,8 +29,8 @@ from medray.ingest.splits import assign
 from medray.ingest.summary import split_facts
 from medray.privacy.pseudonyms import load_key, pseudonym
 from medray.provenance import canonical_sha256, provenance
-from medray.records.tasks import TIMELINE
 from medray.records.summary import TimelineSummary, add_up
+from medray.records.tasks import TIMELINE
 from medray.schema import EVENTS, REFUSED_ROWS
 from medray.spec.models import SPLITS, RunSpec, TableSpec
 from medray.spec.records import RecordsSpec
@@ -216,9 +216,7 @@ def _bring_up(job: _Job, started: float) -> None:
     """Do the work; nothing is published before the check of leaks."""
     folder = storage.join(job.output.staging, job.identity[:24])
     read = storage.join(folder, "scattered")
-    scattered = shards.scatter(
-        job.units, job.records, job.key, read, job.stage("read", "files")
-    )
+    scattered = shards.scatter(job.units, job.records, job.key, read, job.stage("read", "files"))
     heaps = [
         uri
         for uri in storage.list_files(read)
@@ -281,15 +279,14 @@ def _subjects(job: _Job, gathered: Finished) -> pa.Table:
     table = pa.concat_tables([seen, _without_events(alone)])
     numbers: list[int] = table["subject_id"].to_pylist()
     columns: dict[str, Any] = {}
-    required = pa.array([True] * len(numbers))
+    required = [True] * len(numbers)
     for settings, read, rows in zip(job.records.tables, job.tables, rows_of, strict=True):
         places = [rows.get(number, -1) for number in numbers]
         job.summary.unmatched[read.name] = sum(place < 0 for place in places)
         for name in read.taken:
             columns[name] = take(read.table[name], places)
         if settings.required:
-            kept = [old and place >= 0 for old, place in zip(required.to_pylist(), places, strict=True)]
-            required = pa.array(kept, pa.bool_())
+            required = [old and place >= 0 for old, place in zip(required, places, strict=True)]
     clash = sorted(set(columns) & {*SUBJECTS.names, *_ITEM_COLUMNS})
     if clash:
         raise UsageError(
@@ -298,7 +295,7 @@ def _subjects(job: _Job, gathered: Finished) -> pa.Table:
         )
     names = [str(number) for number in numbers]
     splits, job.summary.split_by = _splits(job, names, columns)
-    splits = [s if ok else None for s, ok in zip(splits, required.to_pylist(), strict=True)]
+    splits = [s if ok else None for s, ok in zip(splits, required, strict=True)]
     whole = pa.table(
         {
             "item_id": pa.array(names, pa.string()),

@@ -35,6 +35,7 @@ from medray.spec.records import RecordSource, RecordsSpec
 _BLOCK_BYTES = 16 << 20  # of a CSV read at once
 _BLOCK_ROWS = 1 << 17  # of a Parquet file
 _HEAP_ROWS = 1 << 20  # events kept in memory before they are laid down
+_BIRTH_AGAIN = "birth_said_again"
 _UNIT_BYTES = 128 << 20  # of a Parquet file, per part
 
 _WHENCE = [
@@ -339,7 +340,8 @@ def _write_refused(base: str, refused: Sequence[pa.Table], unit: Row) -> None:
         return
     whence = {name: pa.array(np.full(rows.num_rows, unit[name], np.int32)) for name in _FILE}
     table = pa.table({**whence, **{n: rows[n] for n in rows.column_names}})
-    storage.write_parquet(base + REFUSED_SUFFIX, table.select(REFUSED_ROWS.names).cast(REFUSED_ROWS))
+    table = table.select(REFUSED_ROWS.names).cast(REFUSED_ROWS)
+    storage.write_parquet(base + REFUSED_SUFFIX, table)
 
 
 _FILE = ("source", "file")
@@ -357,7 +359,8 @@ def gather(
     """Heaps → one file of events per shard that has any, below `folder`."""
     by_shard: dict[int, list[str]] = {}
     for uri in sorted(heaps):
-        by_shard.setdefault(int(uri.rsplit(".heap-", 1)[1].removesuffix(".parquet")), []).append(uri)
+        shard = int(uri.rsplit(".heap-", 1)[1].removesuffix(".parquet"))
+        by_shard.setdefault(shard, []).append(uri)
     rows = [
         {"file_id": f"{identity}-{shard}", "size": len(uris), "mtime_ns": 0, "heaps": uris}
         for shard, uris in sorted(by_shard.items())
@@ -386,8 +389,10 @@ def _gather_one(row: Row, base: str) -> Row:
     table = _statics_first(table)
     double_N, early_N = _doubles(table), _before_birth(table)
     birth_N = np.asarray(table["code"].to_numpy(zero_copy_only=False) == BIRTH)
-    counted = {Code.TIME_BEFORE_BIRTH: early_N, Code.DUPLICATE_EVENT: double_N & ~birth_N & ~early_N}
+    said_again_N = double_N & ~birth_N & ~early_N
+    counted = {Code.TIME_BEFORE_BIRTH: early_N, Code.DUPLICATE_EVENT: said_again_N}
     reasons = {str(code): int(mask.sum()) for code, mask in counted.items() if mask.any()}
+    reasons[_BIRTH_AGAIN] = int((double_N & birth_N & ~early_N).sum())
     refused = [_refused(table, mask, code) for code, mask in counted.items() if mask.any()]
     if refused:
         storage.write_parquet(base + REFUSED_SUFFIX, pa.concat_tables(refused))
@@ -463,9 +468,10 @@ def tally(scattered: pa.Table, gathered: pa.Table) -> Tally:
     for text in [*scattered["reasons"].to_pylist(), *gathered["reasons"].to_pylist()]:
         counts: Mapping[str, int] = json.loads(text)
         reasons.update(counts)
+    again = reasons.pop(_BIRTH_AGAIN, 0)  # a column of births says the same in every row
     return Tally(
         read=sum(scattered["read"].to_pylist()),
-        dropped=sum(scattered["dropped"].to_pylist()),
+        dropped=sum(scattered["dropped"].to_pylist()) + again,
         events=sum(gathered["events"].to_pylist()),
         reasons=dict(sorted(reasons.items())),
         shards=tuple(Shard.model_validate_json(text) for text in gathered["summary"].to_pylist()),

@@ -68,10 +68,10 @@ class Batch:
 def columns_of(source: RecordSource, names: Sequence[str]) -> tuple[str, ...]:
     """Columns of a file that are read. Raises UsageError when one the source names is absent."""
     time = () if source.time is None else (source.time,)
-    wanted = (source.subject, *time)
+    wanted: tuple[str, ...] = (source.subject, *time)
     if source.format == "long":
         wanted += (source.code, source.value, *filter(None, (source.unit,)))
-        wanted += (source.birth,) if source.birth in names else ()
+        wanted += (source.birth,) if source.birth and source.birth in names else ()
     elif source.format == "meds":
         wanted = ("subject_id", "time", "code", "numeric_value")
         wanted += ("text_value",) if "text_value" in names else ()
@@ -121,6 +121,11 @@ def _texts(column: pa.ChunkedArray, nulls: frozenset[str] = _NULLS) -> Objects:
     return array
 
 
+def _there(values: Objects) -> NDArray[np.bool_]:
+    """Which cells hold anything."""
+    return np.array([value is not None for value in values], bool)
+
+
 def _times(table: pa.Table, source: RecordSource) -> tuple[Array, NDArray[np.bool_]]:
     """Times as datetime64[us] (NaT: none), and which rows hold something that is no time."""
     if source.time is None:
@@ -159,8 +164,8 @@ def _numbers(column: pa.ChunkedArray) -> NDArray[np.float64]:
         column = column.cast(pa.uint8())
     if pa.types.is_dictionary(kind):
         column = column.cast(kind.value_type)
-    series = column.to_pandas()
-    return pd.to_numeric(series, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    numbers: Any = pd.to_numeric(column.to_pandas(), errors="coerce")
+    return numbers.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
 @dataclass(slots=True)
@@ -234,7 +239,7 @@ def _wide(
         if name in known:
             continue
         value_N, text_N = _cells(table[name])
-        there = ~np.isnan(value_N) | np.not_equal(text_N, None)
+        there = ~np.isnan(value_N) | _there(text_N)
         count = int(there.sum())
         static = name in source.static
         frames.append(
@@ -274,14 +279,14 @@ def _births(column: pa.ChunkedArray, subject_N: Objects, row_N: Array) -> _Frame
 def _judge(frame: _Frame, codes: Mapping[str, CodeSpec], drop: Sequence[str]) -> Batch:
     count = len(frame.row)
     reason_M: Objects = np.full(count, None, object)
-    no_code_M = np.equal(frame.code, None)
+    no_code_M = ~_there(frame.code)
     names_M = np.where(no_code_M, "", frame.code).astype("U")
     dropped_M = np.isin(names_M, list(drop)) if drop else np.zeros(count, bool)
 
     def refuse(which: NDArray[np.bool_], code: Code) -> None:
-        reason_M[which & np.equal(reason_M, None)] = str(code)
+        reason_M[which & ~_there(reason_M)] = str(code)
 
-    refuse(np.equal(frame.subject, None), Code.NO_SUBJECT)
+    refuse(~_there(frame.subject), Code.NO_SUBJECT)
     refuse(no_code_M, Code.NO_CODE)
     refuse(frame.time_wrong, Code.INVALID_TIME)
     value_M = frame.value.copy()
@@ -296,8 +301,8 @@ def _judge(frame: _Frame, codes: Mapping[str, CodeSpec], drop: Sequence[str]) ->
         low = -np.inf if spec.low is None else spec.low
         high = np.inf if spec.high is None else spec.high
         refuse(of_M & ((value_M < low) | (value_M > high)), Code.IMPLAUSIBLE_VALUE)
-    kept_M = np.equal(reason_M, None) & ~dropped_M
-    refused_M = ~np.equal(reason_M, None) & ~dropped_M
+    kept_M = ~_there(reason_M) & ~dropped_M
+    refused_M = _there(reason_M) & ~dropped_M
     value_K = value_M[kept_M].astype(np.float32)
     events = pa.table(
         {
@@ -331,7 +336,7 @@ def _convert(
     """Bring values to the code's unit, in place; refuse those of a unit it does not know."""
     if spec.unit is None:
         return
-    there_M = of_M & np.not_equal(unit_M, None)
+    there_M = of_M & _there(unit_M)
     units_M = np.where(there_M, unit_M, "").astype("U")
     for unit, factor in spec.convert.items():
         value_M[there_M & (units_M == unit)] *= factor

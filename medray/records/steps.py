@@ -72,7 +72,7 @@ class Steps:
 
 
 def steps_of(
-    histories: Mapping[str, Sequence[Array]],
+    histories: Mapping[str, Any],
     prediction_time: Array,
     vocabulary: Vocabulary,
     *,
@@ -81,6 +81,7 @@ def steps_of(
 ) -> Steps:
     """Events of B histories, none later than its prediction time (B,), as time steps.
 
+    histories   TIMELINE columns: per event array B arrays of E values.
     step_hours  events of one interval, counted back from the prediction time, make one step, with
                 the mean of their values; absent: events of one moment do.
     max_steps   the latest so many are kept.
@@ -129,9 +130,7 @@ def steps_of(
     )
 
 
-def _places(
-    item: Array, before: Array, step_hours: float | None
-) -> tuple[Array, Array, Array]:
+def _places(item: Array, before: Array, step_hours: float | None) -> tuple[Array, Array, Array]:
     """Of every event its step; of every step its item and its time before the prediction."""
     if step_hours is None:
         key = before

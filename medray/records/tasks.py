@@ -133,7 +133,9 @@ def _moments(timed: Array, start: int, predict_at: PredictTimes) -> list[int]:
     return [int(timed[-1])] if predict_at == "end" else np.unique(timed).tolist()
 
 
-def observe(items: Mapping[str, Array], columns: Mapping[str, Array], spec: OutcomeSpec) -> Observed:
+def observe(
+    items: Mapping[str, Array], columns: Mapping[str, Array], spec: OutcomeSpec
+) -> Observed:
     """Outcomes of items that `cut` made of the patients in `columns`."""
     if spec.column is None:
         return _next_event(items, columns, spec)
@@ -185,9 +187,7 @@ def _next_event(
     text = None if spec.text is None else token(spec.text)
     cause = np.zeros(len(items["row"]))
     days = np.zeros(len(items["row"]))
-    for place, (row, moment) in enumerate(
-        zip(items["row"], items["prediction_time"], strict=True)
-    ):
+    for place, (row, moment) in enumerate(zip(items["row"], items["prediction_time"], strict=True)):
         times = columns["event_time"][row]
         hit = (columns["event_code"][row] == wanted) & (times > moment)
         if text is not None:

@@ -27,11 +27,12 @@ SUMS: Final = pa.schema(
         *(pa.field(f"{kind}{power}", pa.float64()) for kind in ("x", "log") for power in (1, 2, 3)),
     ]
 )
+_KEYS = ("fact", "code", "text", "low")
 _LEVELS = 16  # texts of a code that get a channel each
 _SKEWED = 1.0  # skewness from which the logarithm is tried
 
 
-def sums_of(histories: Mapping[str, Sequence[Array]]) -> pa.Table:
+def sums_of(histories: Mapping[str, Any]) -> pa.Table:
     """Sums by (fact, code, text) of one batch of histories: rows of SUMS."""
     sizes = [len(times) for times in histories["event_time"]]
     item = np.repeat(np.arange(len(sizes)), sizes)
@@ -75,7 +76,7 @@ def learn(sums: pa.Table, *, min_items: int, channels: int, presence: int) -> Vo
     presence   at most so many codes without a channel.
     """
     table = sums.group_by(["fact", "code", "text"]).aggregate(
-        [("low", "min"), *((n, "sum") for n in SUMS.names if n not in ("fact", "code", "text", "low"))]
+        [("low", "min"), *((name, "sum") for name in SUMS.names if name not in _KEYS)]
     )
     rows = [
         {name.removesuffix("_sum").removesuffix("_min"): value for name, value in row.items()}

@@ -192,10 +192,10 @@ def _caveats(report: Report) -> Iterator[str]:
     yield "## Caveats and recommendations\n"
     for note in report.notes:
         yield f"- {note}"
-    if report.cohort.unit == "images":
+    if report.cohort.unit != "patients":
         yield (
-            "- Patients have several images: Wilson and DeLong intervals take images as "
-            "independent and are too narrow; the bootstrap intervals are not."
+            f"- Patients have several {report.cohort.unit}: Wilson and DeLong intervals take them "
+            "as independent and are too narrow; the bootstrap intervals are not."
         )
     yield (
         "- Held-out patients come from the same source as the training data. Evaluate on data of "

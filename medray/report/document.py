@@ -163,8 +163,18 @@ class SplitRow(Section):
 class Cohort(Section):
     """Who was learned from, tuned on and held out. `unit`: what one item is to the reader."""
 
-    unit: Literal["patients", "images"]
+    unit: Literal["patients", "images", "predictions"]
     rows: tuple[SplitRow, ...]
+
+
+class BaselineRow(Section):
+    """A simple model on the same items. `difference`: AUROC of the network less its own."""
+
+    name: str
+    auroc: Estimate
+    auprc: Estimate
+    brier: float | None
+    difference: Estimate
 
 
 class BinaryResult(Section):
@@ -185,6 +195,7 @@ class BinaryResult(Section):
     pr: Curve = Curve()
     calibration: CalibrationResult | None = None
     operating: OperatingResult | None = None
+    baselines: tuple[BaselineRow, ...] = ()
     subgroups: tuple[SubgroupTable, ...] = ()
     mistakes: tuple[Mistake, ...] = ()
 

@@ -42,6 +42,7 @@ Array = np.ndarray[Any, Any]
 
 # Values per chunk, and rows at most: on a processor little more than one picture of 128×128, so
 # that one file alone is not slowed by padding; a GPU wants more at once.
+_HISTORIES = 32
 _CHUNKS = {"cpu": (1 << 14, 16), "cuda": (1 << 22, 64)}
 
 
@@ -78,6 +79,11 @@ class Predictor:
     def targets(self) -> "tuple[Target, ...]":
         """What the package predicts."""
         return self._task.targets(self._params)
+
+    @property
+    def learned(self) -> tuple[Any, Any]:
+        """The task's params, and what preprocessing learned."""
+        return self._params, self._fitted
 
     def logits(self, columns: Columns) -> dict[str, Array]:
         """Uncalibrated logits per target, float32 (B,) or (B, K), of columns with B rows.
@@ -255,7 +261,12 @@ class Predictor:
 
 
 def chunk_rows(columns: Columns, device: str) -> int:
-    """Rows that go through the model at once: decided by the shape of a row, never by how many."""
+    """Rows that go through the model at once: decided by the shape of a row, never by how many.
+
+    Histories have no shape: so many go at once, whatever their length.
+    """
+    if any(values.dtype == object for values in columns.values()):
+        return _HISTORIES
     values, most = _CHUNKS[device]
     return max(1, min(most, values // max(1, sum(v[0].size for v in columns.values() if len(v)))))
 

@@ -74,9 +74,9 @@ class SplitSpec(Section):
     column            a joined column holding train, tuning or held_out.
     fractions         shares of subjects, when no column is given; assignment is a keyed hash of
                       the subject, so that it never moves when the archive grows.
-    folds, fold       cross-validation: the patients in `folds` parts, of which number `fold` (from 0)
-                      is held out, whatever the dataset's own split; `medray crossval` goes
-                      through all of them.
+    folds, fold       cross-validation: the patients in `folds` parts, of which number `fold`
+                      (from 0) is held out, whatever the dataset's own split; `medray crossval`
+                      goes through all of them.
     identical_images  bit-identical pictures in two splits `fail` the run, or `drop` leaves out
                       those outside the first split they stand in (held_out, tuning, train).
     """
@@ -182,6 +182,7 @@ class EvaluateSpec(Section):
     prevalence       where the model will be used; PPV and NPV are given there too.
     subgroups        columns of the dataset to break results down by.
     min_patients     groups smaller than this are suppressed.
+    baselines        simple models on the same items stand beside the network (records).
     """
 
     operating_point: Literal["youden"] | WantedSensitivity = "youden"
@@ -190,6 +191,7 @@ class EvaluateSpec(Section):
     subgroups: tuple[str, ...] = ("PatientSex", "PatientAge", "Manufacturer", "Modality")
     min_patients: int = Field(default=10, ge=1)
     mistakes: int = Field(default=6, ge=0)
+    baselines: bool = True
 
 
 class ScoreSpec(Section):
@@ -219,6 +221,7 @@ class RunSpec(Section):
 
     Relative paths start at the current folder.
 
+    dataset   a dataset that another run made; absent: the one in `output`.
     output    the folder everything of this run goes to; absent: runs/<name>.
     ingest    an archive of images; `records`: patients' tables. A run has one of them.
     workload  which prediction task; its own settings stand under `params`.
@@ -227,6 +230,7 @@ class RunSpec(Section):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")
     version: str = Field(default="1", pattern=r"^[A-Za-z0-9_.-]{1,32}$")
     output: str | None = None
+    dataset: str | None = None
     seed: int = Field(default=0, ge=0, lt=2**31)
     workload: str = "imaging"
     params: dict[str, Any] = Field(default={})
@@ -247,3 +251,8 @@ class RunSpec(Section):
     def output_uri(self) -> str:
         """Where this run's artefacts go."""
         return self.output or f"runs/{self.name}"
+
+    @property
+    def dataset_uri(self) -> str:
+        """Where the dataset that is learned from lies."""
+        return self.dataset or f"{self.output_uri.rstrip('/')}/dataset"

@@ -46,7 +46,7 @@ class RecordSource(Section):
     code, value, unit   long: the columns of the code, its value, and the value's unit.
     columns   wide: the columns that become events; absent: all others.
     static    wide: columns that are facts without time; long: codes that are.
-    birth     wide or long: a column or code that holds the date of birth; times before are rejected.
+    birth     the column that holds the date of birth; times before it are rejected.
     """
 
     format: Literal["meds", "long", "wide"]

@@ -49,7 +49,7 @@ class Source:
 
 def open_run(spec: RunSpec) -> AnyDataset:
     """The dataset of a run, with the fold that its spec asks for held out."""
-    return as_split(open_any(storage.join(spec.output_uri, "dataset")), spec)
+    return as_split(open_any(spec.dataset_uri), spec)
 
 
 def as_split(dataset: AnyDataset, spec: RunSpec) -> AnyDataset:

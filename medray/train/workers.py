@@ -46,7 +46,6 @@ def run_workers(
     ensure_ray()
     spec = source.train
     dataset = source.dataset
-    streamed = source.cache == "stream" and isinstance(dataset, Dataset)
     trainer = TorchTrainer(
         _worker,
         train_loop_config={
@@ -66,7 +65,9 @@ def run_workers(
             storage_path=kept.uri,
             failure_config=FailureConfig(max_failures=MAX_FAILURES),
         ),
-        datasets={"train": stream(dataset, "train")} if streamed else None,
+        datasets={"train": stream(dataset, "train")}
+        if source.cache == "stream" and isinstance(dataset, Dataset)
+        else None,
     )
     for left in (_stopped(kept), storage.join(kept.uri, "ray")):  # by a run that was killed
         storage.remove_tree(left)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,7 @@ class Imaging:
     name: ClassVar[str] = "imaging"
     summary: ClassVar[str] = "pictures → diagnoses with convolutional networks"
     inputs: ClassVar[tuple[str, ...]] = ("pixels",)
+    unit: ClassVar[Literal["images", "predictions"]] = "images"
     params_model = ImagingParams
     fitted_model = ImagingFitted
 
@@ -118,6 +119,17 @@ class Imaging:
     ) -> Mapping[str, float]:
         """`loss`, `accuracy`, `auroc`."""
         return measure.measure(logits, columns, params)
+
+    def baselines(
+        self,
+        train: Columns,
+        held_out: Columns,
+        params: ImagingParams,
+        fitted: ImagingFitted,
+        seed: int,
+    ) -> Mapping[str, Mapping[str, Array]]:
+        """None: no simple model reads pictures."""
+        return {}
 
     def explain(
         self, modules: Modules, batch: Batch, target: str, class_index: int, params: ImagingParams

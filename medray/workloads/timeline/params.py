@@ -67,13 +67,14 @@ class TimelineParams(Section):
     @property
     def ensemble(self) -> tuple[tuple[str, Kind], ...]:
         """Name and network of every member."""
-        kinds = cycle(self.networks or (self.network,))
+        alone: tuple[Kind, ...] = (self.network,)
+        kinds = cycle(self.networks or alone)
         names = (
             ["recurrent"]
             if self.members == 1
             else [f"recurrent_{number + 1}" for number in range(self.members)]
         )
-        return tuple(zip(names, kinds, strict=False))
+        return tuple((name, kind) for name, kind in zip(names, kinds, strict=False))
 
     @property
     def target(self) -> str:

@@ -5,7 +5,7 @@ Shapes: B items.
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,7 @@ from medray.records import tasks
 from medray.records.tasks import TIMELINE
 from medray.records.vocabulary import SUMS, learn, sums_of
 from medray.workload import Batch, Columns, Modules, Monitor, Objective, Target
-from medray.workloads.timeline import tensors
+from medray.workloads.timeline import baselines, tensors
 from medray.workloads.timeline.params import TimelineFitted, TimelineParams
 from medray.workloads.timeline.tensors import OUTCOME
 
@@ -36,6 +36,7 @@ class Timeline:
     name: ClassVar[str] = "timeline"
     summary: ClassVar[str] = "patients' records → risks with recurrent networks"
     inputs: ClassVar[tuple[str, ...]] = tensors.INPUTS
+    unit: ClassVar[Literal["images", "predictions"]] = "predictions"
     params_model = TimelineParams
     fitted_model = TimelineFitted
 
@@ -109,9 +110,7 @@ class Timeline:
         """Events per item: batches are made of items of like length."""
         return np.array([len(times) for times in columns["event_time"]], np.int64)
 
-    def build_modules(
-        self, params: TimelineParams, fitted: TimelineFitted
-    ) -> dict[str, nn.Module]:
+    def build_modules(self, params: TimelineParams, fitted: TimelineFitted) -> dict[str, nn.Module]:
         """A network per member of the ensemble."""
         words = fitted.vocabulary
         return {
@@ -167,6 +166,17 @@ class Timeline:
             return {"loss": float("nan"), "auroc": float("nan")}
         loss = np.logaddexp(0, score) - truth * score
         return {"loss": float(loss.mean()), "auroc": auroc(truth, score)}
+
+    def baselines(
+        self,
+        train: Columns,
+        held_out: Columns,
+        params: TimelineParams,
+        fitted: TimelineFitted,
+        seed: int,
+    ) -> Mapping[str, Mapping[str, Array]]:
+        """Gradient boosting and logistic regression on summaries of the same events."""
+        return baselines.probabilities(train, held_out, params, fitted, seed)
 
     def explain(
         self, modules: Modules, batch: Batch, target: str, class_index: int, params: TimelineParams
