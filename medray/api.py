@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from medray.crossval import CrossvalResult
     from medray.demo.run import DemoSummary
     from medray.evaluate.run import EvaluationResult
     from medray.ingest.records import RecordsSummary
@@ -67,6 +68,15 @@ def evaluate(
 ) -> EvaluationResult:
     """Package + `held_out` → report (HTML, JSON) and the package's model card."""
     from medray.evaluate import evaluate as run
+
+    return run(validate(spec, sets), progress=progress)
+
+
+def crossval(
+    spec: str | RunSpec, sets: Sequence[str] = (), progress: Progress | None = None
+) -> CrossvalResult:
+    """Train and judge every fold of `split.folds`, side by side on Ray."""
+    from medray.crossval import crossval as run
 
     return run(validate(spec, sets), progress=progress)
 

@@ -99,6 +99,19 @@ def evaluate(spec: Spec, sets: Sets = None) -> None:
 
 
 @app.command()
+def crossval(spec: Spec, sets: Sets = None) -> None:
+    """Train and judge every fold.
+
+    `split.folds: 5` parts the patients; folds run side by side on Ray, each with its own package
+    and report. Interrupted, the same command goes on with the folds that are not done.
+    """
+    from medray import api
+    from medray.cli import output
+
+    output.crossval(_with_progress(api.crossval, spec, sets or []))
+
+
+@app.command()
 def score(spec: Spec, sets: Sets = None) -> None:
     """Score an archive, each item once.
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from medray.crossval import CrossvalResult
     from medray.demo.run import DemoSummary
     from medray.evaluate.run import EvaluationResult
     from medray.ingest.records import RecordsSummary
@@ -42,6 +43,18 @@ def train(result: "TrainResult") -> None:
 def evaluate(result: "EvaluationResult") -> None:
     """The headline numbers and the page to open."""
     _done(result.headline(), result.to_dict())
+
+
+def crossval(result: "CrossvalResult") -> None:
+    """Means over folds, a row per model and measure."""
+    console().print(f"[bold]{result.headline()}[/]", highlight=False)
+    table = Table("target", "model", "measure", "mean", "SD", "folds")
+    for row in result.measures:
+        each = " ".join(f"{value:.3f}" for value in row.folds)
+        numbers = (f"{row.mean:.4f}", f"{row.deviation:.4f}", each)
+        table.add_row(row.target, row.model, row.name, *numbers)
+    console().print(table)
+    console().print(f"  reports of the folds: {', '.join(result.reports)}", soft_wrap=True)
 
 
 def score(summary: "ScoreSummary") -> None:

@@ -12,7 +12,8 @@ from medray.errors import OutputConflictError, UsageError
 
 # What verbs make in an output folder; anything else there was not made by medray.
 _OWN = frozenset(
-    {"inventory", "dataset", "training", "package", "report", "predictions", ".staging"}
+    {"inventory", "dataset", "training", "package", "report", "predictions", "crossval"}
+    | {".staging"}
 )
 _OWN_FILES = frozenset({"score-summary.json", "spec.yaml"})
 
