@@ -51,7 +51,17 @@ ALLOWED_SIDEWAYS = {
     ("api", "demo"),
 }
 RAY = {"ingest", "train", "score", "crossval"}
-TORCH = {"workload", "workloads", "models", "explain", "package", "train", "score", "evaluate", "crossval"}
+TORCH = {
+    "workload",
+    "workloads",
+    "models",
+    "explain",
+    "package",
+    "train",
+    "score",
+    "evaluate",
+    "crossval",
+}
 
 
 def _modules() -> list[Path]:

@@ -80,10 +80,8 @@ def crossval(spec: RunSpec, *, progress: Progress | None = None) -> CrossvalResu
     open_any(spec.dataset_uri)  # refused before a cluster is started
     home = storage.absolute(storage.join(spec.output_uri, "crossval"))
     specs = [_of_fold(spec, number, home) for number in range(folds)]
-    done = 0
     tell({"stage": "crossval", "done": 0, "total": folds, "unit": "folds"})
-    for _ in _finish(specs):
-        done += 1
+    for done, _ in enumerate(_finish(specs), start=1):
         tell({"stage": "crossval", "done": done, "total": folds, "unit": "folds"})
     reports = [_report(one) for one in specs]
     result = CrossvalResult(
