@@ -19,14 +19,13 @@ from medray import storage
 from medray.dataset import open_any
 from medray.errors import UsageError
 from medray.evaluate import evaluate
-from medray.report.document import BinaryResult, Report
+from medray.report.document import Report
+from medray.report.numbers import by_model
 from medray.spec.load import spec_sha256
 from medray.spec.models import RunSpec
 from medray.train import train
 
 Progress = Callable[[dict[str, Any]], None]
-
-NETWORK = "the network"
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,24 +180,11 @@ def _measures(reports: Sequence[Report]) -> Iterator[Measure]:
     """Means over folds, the network first, then the simple models."""
     for index, target in enumerate(reports[0].targets):
         results = [report.targets[index] for report in reports]
-        binary = [one for one in results if isinstance(one, BinaryResult) and not one.undefined]
-        if len(binary) < len(results):
+        if any(one.undefined for one in results):
             continue
-        rows: dict[tuple[str, str], list[float | None]] = {}
-        for one in binary:
-            after = one.calibration.after.brier if one.calibration else None
-            numbers = {
-                (NETWORK, "AUROC"): one.auroc.value if one.auroc else None,
-                (NETWORK, "AUPRC"): one.auprc.value if one.auprc else None,
-                (NETWORK, "Brier"): after,
-            }
-            for row in one.baselines:
-                numbers[row.name, "AUROC"] = row.auroc.value
-                numbers[row.name, "AUPRC"] = row.auprc.value
-                numbers[row.name, "Brier"] = row.brier
-            for key, value in numbers.items():
-                rows.setdefault(key, []).append(value)
-        for (model, name), values in rows.items():
+        each = [by_model(one) for one in results]
+        for model, name in each[0]:
+            values = [numbers.get((model, name)) for numbers in each]
             there = [value for value in values if value is not None]
             if len(there) == len(reports):
                 deviation = float(np.std(there, ddof=1))
