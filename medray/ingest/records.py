@@ -6,6 +6,7 @@ it stopped; unchanged sources cost a listing.
 
 import hashlib
 import json
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -217,10 +218,11 @@ def _bring_up(job: _Job, started: float) -> None:
     folder = storage.join(job.output.staging, job.identity[:24])
     read = storage.join(folder, "scattered")
     scattered = shards.scatter(job.units, job.records, job.key, read, job.stage("read", "files"))
+    bases = set(scattered.bases)
     heaps = [
         uri
         for uri in storage.list_files(read)
-        if ".heap-" in uri and uri.rsplit(".heap-", 1)[0].rsplit(".", 1)[0] in scattered.bases
+        if ".heap-" in uri and uri.rsplit(".heap-", 1)[0].rsplit(".", 1)[0] in bases
     ]
     gathered = shards.gather(
         heaps,
@@ -235,7 +237,7 @@ def _bring_up(job: _Job, started: float) -> None:
         raise _no_events(tally)
     subjects = _subjects(job, gathered)
     job.stage("publish", "events")(0, tally.events)
-    _publish(job, scattered, gathered, subjects, tally)
+    _publish(job, _attempt(folder, job.identity), scattered, gathered, subjects)
     job.summary.seconds = round(time.monotonic() - started, 3)
     job.summary.events_per_second = round(tally.events / max(job.summary.seconds, 1e-9), 1)
     _finish(job, tally)
@@ -373,11 +375,22 @@ def _count_subjects(job: _Job, whole: pa.Table, alone: int) -> None:
     summary.without_split = splits.count(None)
 
 
+def _attempt(folder: str, identity: str) -> str:
+    """Name this publication: the same when a killed run goes on, another at the next change.
+
+    The sources may return to what they were: their identity alone was published before, then.
+    """
+    uri = storage.join(folder, "attempt")
+    if not storage.exists(uri):
+        storage.write_atomic(uri, f"{identity[:16]}-{secrets.token_hex(4)}".encode())
+    return storage.read_bytes(uri).decode()
+
+
 def _publish(
-    job: _Job, scattered: Finished, gathered: Finished, subjects: pa.Table, tally: Tally
+    job: _Job, run: str, scattered: Finished, gathered: Finished, subjects: pa.Table
 ) -> None:
     """Make the new state visible, dataset.json last: without it the folder is no dataset."""
-    output, run = job.output, job.identity[:16]
+    output = job.output
     events = storage.join(output.dataset, "events")
     storage.remove_tree(storage.join(output.dataset, "dataset.json"))
     files: list[str] = []

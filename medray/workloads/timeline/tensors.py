@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medray.records.steps import Steps, carried_forward, steps_of
+from medray.records.steps import Steps, carried_forward, gaps, steps_of
 from medray.records.tasks import TIMELINE
 from medray.workload import Batch, Columns
 from medray.workloads.timeline.params import TimelineFitted, TimelineParams
@@ -18,7 +18,7 @@ Array = np.ndarray[Any, Any]
 
 OUTCOME = "outcome"  # observed value of an item, made by `Timeline.items`
 INPUTS = (*TIMELINE, "prediction_time")
-_IN_TIME = ("carried", "observed", "since", "hours", "codes")
+_IN_TIME = ("carried", "observed", "since", "gap", "hours", "codes")
 
 
 def steps(columns: Columns, params: TimelineParams, fitted: TimelineFitted) -> Steps:
@@ -34,8 +34,8 @@ def steps(columns: Columns, params: TimelineParams, fitted: TimelineFitted) -> S
 
 
 def collate(columns: Columns, params: TimelineParams, fitted: TimelineFitted) -> Batch:
-    """`carried`, `observed`, `since` (B, T, V), `hours` (B, T), `codes` (B, T, K), `lengths` (B,),
-    `facts` (B, 2S); `labels` (B,) when they are there."""  # noqa: D205, D209
+    """`carried`, `observed`, `since`, `gap` (B, T, V), `hours` (B, T), `codes` (B, T, K), `lengths`
+    (B,), `facts` (B, 2S); `labels` (B,) when they are there."""  # noqa: D205, D209
     found = steps(columns, params, fitted)
     carried, since = carried_forward(found)
     known = found.static_known.astype(np.float32)
@@ -43,6 +43,7 @@ def collate(columns: Columns, params: TimelineParams, fitted: TimelineFitted) ->
         "carried": torch.from_numpy(carried),
         "observed": torch.from_numpy(found.observed),
         "since": torch.from_numpy(since),
+        "gap": torch.from_numpy(gaps(found)),
         "hours": torch.from_numpy(found.hours),
         "codes": torch.from_numpy(found.codes),
         "lengths": torch.from_numpy(found.lengths),
