@@ -133,7 +133,7 @@ class DecayGru(nn.Module):
         rest_BTR: Tensor,
         lengths_B: Tensor,
     ) -> Tensor:
-        """States after every step (B, T, H); zeros past the end. `gap`: hours, also where observed."""
+        """States after every step (B, T, H); zeros past the end. `gap`: of `records.steps.gaps`."""
         gap_BTV = _compressed(gap_BTV)
         fade_BTV = torch.exp(-torch.relu(gap_BTV * self.value_decay + self.value_bias))
         value_BTV = carried_BTV * torch.where(observed_BTV > 0, 1.0, fade_BTV)

@@ -201,8 +201,8 @@ def _members(
         low, high = np.searchsorted(ordered, [channel.code, channel.code + 1])
         mask = np.zeros(len(code), bool)
         mask[order[low:high]] = True
-        mask &= ~np.isnan(value) if channel.text == NONE else text != NONE
         had |= mask
+        mask &= ~np.isnan(value) if channel.text == NONE else text != NONE
         members.append((index, channel, mask))
     return members
 

@@ -23,6 +23,7 @@ ColumnArrays = dict[str, Array]
 
 DAY = 86_400_000_000  # microseconds
 _DAYS = {"seconds": 1 / 86400, "minutes": 1 / 1440, "hours": 1 / 24, "days": 1.0, "years": 365.25}
+_BIRTH = token("MEDS_BIRTH")  # MEDS 0.4, birth_code
 TIMELINE = ("event_time", "event_code", "event_text", "event_value")
 
 
@@ -93,21 +94,28 @@ class Observed:
 def cut(columns: Mapping[str, Array], predict_at: PredictTimes) -> ColumnArrays:
     """Items of N patients: every column repeated, TIMELINE cut at `prediction_time` (M,) int64.
 
-    Adds `item_id` (patient@time) and `row`, the patient it comes from. Times without any event
-    before them give no item: there is nothing to predict from.
+    Adds `item_id` (patient@time), `row`, the patient it comes from, and `told`: how many of its
+    events the patient's item before it holds already. Times without any event before them give no
+    item: there is nothing to predict from. A birth is no visit, and nothing to predict from.
     """
     rows: list[int] = []
     times: list[int] = []
     ends: list[int] = []
+    told: list[int] = []
     for row, all_times in enumerate(columns["event_time"]):
         facts = int(np.searchsorted(all_times, NO_TIME, side="right"))
         timed = all_times[facts:]
-        for moment in _moments(timed, int(columns["start"][row]), predict_at):
-            end = int(np.searchsorted(timed, moment, side="right"))
-            if end:
-                rows.append(row)
-                times.append(moment)
-                ends.append(facts + end)
+        alive = timed[columns["event_code"][row][facts:] != _BIRTH]
+        before = 0
+        for moment in _moments(alive, int(columns["start"][row]), predict_at):
+            if not len(alive) or alive[0] > moment:
+                continue
+            end = facts + int(np.searchsorted(timed, moment, side="right"))
+            rows.append(row)
+            times.append(moment)
+            ends.append(end)
+            told.append(before)
+            before = end
     index = np.array(rows, np.int64)
     items: ColumnArrays = {
         name: values[index] for name, values in columns.items() if name not in TIMELINE
@@ -121,16 +129,16 @@ def cut(columns: Mapping[str, Array], predict_at: PredictTimes) -> ColumnArrays:
     subjects = columns["subject_id"][index]
     names = np.empty(len(rows), object)
     names[:] = [f"{one}@{time}" for one, time in zip(subjects, times, strict=True)]
-    return items | {"item_id": names, "row": index}
+    return items | {"item_id": names, "row": index, "told": np.array(told, np.int64)}
 
 
-def _moments(timed: Array, start: int, predict_at: PredictTimes) -> list[int]:
-    if isinstance(predict_at, PredictAt):
-        # a landmark after the last event is one only where the follow-up reaches it
-        return [start + round(days * DAY) for days in predict_at.days]
-    if not len(timed):
+def _moments(alive: Array, start: int, predict_at: PredictTimes) -> list[int]:
+    """Prediction times, rising; `alive`: times of events that are no birth."""
+    if isinstance(predict_at, PredictAt):  # `observe` knows whose follow-up reaches them
+        return sorted({start + round(days * DAY) for days in predict_at.days})
+    if not len(alive):
         return []
-    return [int(timed[-1])] if predict_at == "end" else np.unique(timed).tolist()
+    return [int(alive[-1])] if predict_at == "end" else np.unique(alive).tolist()
 
 
 def observe(
@@ -157,8 +165,7 @@ def causes_of(values: Array, spec: OutcomeSpec) -> Array:
     """
     if values.dtype != object:
         if spec.causes or spec.value:
-            wanted = spec.causes.values() if spec.causes else (spec.value,)
-            numbers = [float(str(name)) for name in wanted]
+            numbers = _numbers_of(spec)
             found = sum((values == number) * (i + 1) for i, number in enumerate(numbers))
             return np.where(np.isnan(values), np.nan, found)
         other = set(np.unique(values[~np.isnan(values)]).tolist()) - {0.0, 1.0}
@@ -177,6 +184,19 @@ def causes_of(values: Array, spec: OutcomeSpec) -> Array:
     return np.array(
         [np.nan if v is None else names.index(v) + 1 if v in names else 0 for v in values], float
     )
+
+
+def _numbers_of(spec: OutcomeSpec) -> list[float]:
+    """The named values of an outcome whose column holds numbers, or yes and no (1 and 0)."""
+    truth = {"true": 1.0, "false": 0.0}
+    try:
+        wanted = [str(name) for name in spec.causes.values() or (spec.value,)]
+        return [truth[name.lower()] if name.lower() in truth else float(name) for name in wanted]
+    except ValueError:
+        raise DataError(
+            f"the column {spec.column!r} holds numbers, and the outcome names a text",
+            remedy="name a number in `outcome.value` or `causes`",
+        ) from None
 
 
 def _next_event(

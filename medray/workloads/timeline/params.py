@@ -89,10 +89,7 @@ class TimelineParams(Section):
 
 
 class TimelineFitted(Section):
-    """What preprocessing learned from `train`: the vocabulary, and how many items there were.
-
-    longest  steps of the longest history of `train`: what a self-test is built to.
-    """
+    """What preprocessing learned from `train`: the vocabulary, and how many items were labelled."""
 
     vocabulary: Vocabulary
     items: int = Field(ge=1)

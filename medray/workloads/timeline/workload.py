@@ -19,7 +19,7 @@ from medray.models.rnn import Layout, Recurrent
 from medray.records import tasks
 from medray.records.tasks import TIMELINE
 from medray.records.vocabulary import SUMS, learn, sums_of
-from medray.workload import Batch, Columns, Modules, Monitor, Objective, Target
+from medray.workload import Batch, Columns, Modules, Monitor, Objective, Rivals, Target
 from medray.workloads.timeline import baselines, tensors
 from medray.workloads.timeline.params import TimelineFitted, TimelineParams
 from medray.workloads.timeline.tensors import OUTCOME
@@ -66,7 +66,7 @@ class Timeline:
 
     def summarize(self, columns: Columns, params: TimelineParams) -> pa.Table:
         """Sums of values by code of one batch, and how often the outcome happens."""
-        sums = sums_of({name: columns[name] for name in TIMELINE})
+        sums = sums_of({name: columns[name] for name in (*TIMELINE, "told")})
         known, happened = tensors.positives(columns)
         rows = sums.num_rows
         first = np.arange(rows) == 0
@@ -87,7 +87,7 @@ class Timeline:
             )
         vocabulary = learn(
             summaries.select(SUMS.names),
-            min_items=params.min_patients,
+            min_patients=params.min_patients,
             channels=params.channels,
             presence=params.codes,
         )
@@ -174,9 +174,15 @@ class Timeline:
         params: TimelineParams,
         fitted: TimelineFitted,
         seed: int,
-    ) -> Mapping[str, Mapping[str, Array]]:
+    ) -> Rivals:
         """Gradient boosting and logistic regression on summaries of the same events."""
         return baselines.probabilities(train, held_out, params, fitted, seed)
+
+    def unseen(
+        self, columns: Columns, params: TimelineParams, fitted: TimelineFitted
+    ) -> Array | None:
+        """Events of each record whose code `train` never showed, or too seldom (`min_patients`)."""
+        return tensors.unseen(columns, params, fitted)
 
     def explain(
         self, modules: Modules, batch: Batch, target: str, class_index: int, params: TimelineParams
