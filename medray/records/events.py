@@ -141,7 +141,7 @@ def _times(table: pa.Table, source: RecordSource) -> tuple[Array, NDArray[np.boo
             table.num_rows, bool
         )
     column = table[source.time]
-    empty_N = np.array([value is None for value in _texts(column)])
+    empty_N = ~_there(_texts(column))
     if source.time_unit != "timestamp" and source.format != "meds":
         number_N = _numbers(column)
         scale = _MICROSECONDS[source.time_unit]
