@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike
 from medray.metrics.interval import Floats, Interval, Ints, critical_value, finite
 from medray.metrics.survival.inputs import outcome_pair
 
+_NOTHING = 1e-12
+
 
 @dataclass(frozen=True, slots=True)
 class StepCurve:
@@ -232,7 +234,8 @@ def _incidence_variance(counts: _Counts, before_U: Floats, incidence_U: Floats) 
 
 def _log_log_bounds(survival_U: Floats, error_U: Floats, z: float) -> tuple[Floats, Floats]:
     """Bounds S^exp(±z σ / (S log S)) (U,), NaN where S is 0 or 1."""
-    inside_U = (survival_U > 0.0) & (survival_U < 1.0)
+    # a survival that sums of shares leave a last bit above 0, or below 1, is 0 or 1
+    inside_U = (survival_U > _NOTHING) & (survival_U < 1.0 - _NOTHING)
     s_U = np.where(inside_U, survival_U, 0.5)
     half_U = z * np.where(inside_U, error_U, 0.0) / (s_U * np.abs(np.log(s_U)))
     low_U = np.where(inside_U, s_U ** np.exp(half_U), np.nan)
