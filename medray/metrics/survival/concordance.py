@@ -18,6 +18,9 @@ from medray.metrics.interval import Floats, Ints
 from medray.metrics.survival.inputs import incidence_grid, outcome_pair, risk_column
 from medray.metrics.survival.km import Censoring
 
+# Up to here all N² comparisons take less time than the passes over bits.
+_FEW_ROWS = 200
+
 
 def harrell_c(time: ArrayLike, event: ArrayLike, risk: ArrayLike, cause: int = 1) -> float:
     """Share of comparable pairs in which the earlier event has the higher `risk` (N,).
@@ -126,8 +129,12 @@ def _outranked(position_N: Ints, risk_N: Floats, weight_N: Floats) -> Floats:
 
     Positions of a pair first differ at exactly one bit; there the earlier row has 0, the later one
     1, and all higher bits agree. So for each bit: sort by (higher bits, risk), and run one sum over
-    the later rows. O(N log N) a bit.
+    the later rows. O(N log N) a bit. A few rows are sooner compared one by one.
     """
+    if position_N.size <= _FEW_ROWS:
+        later_NN = position_N[None, :] > position_N[:, None]
+        higher_NN, equal_NN = risk_N[:, None] > risk_N, risk_N[:, None] == risk_N
+        return (later_NN * (higher_NN + 0.5 * equal_NN)) @ weight_N
     order_N = np.argsort(risk_N, kind="stable")
     position_N, weight_N = position_N[order_N], weight_N[order_N]
     rank_N = np.unique(risk_N, return_inverse=True)[1][order_N]
