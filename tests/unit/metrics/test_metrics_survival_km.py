@@ -211,6 +211,13 @@ def test_a_grid_read_at_other_times():
     np.testing.assert_array_equal(read, expected)
 
 
+def test_rounding_is_cut_off():
+    summed = np.cumsum(np.full((1, 10), 0.1, dtype=np.float32), axis=1) + np.float32(1e-6)
+    assert summed[0, -1] > 1.0
+    read = incidence_at(summed, np.arange(1, 11), [5, 10])
+    assert read[0].tolist() == [float(summed[0, 4]), 1.0]
+
+
 @pytest.mark.parametrize(
     ("incidence", "times", "at", "message"),
     [
