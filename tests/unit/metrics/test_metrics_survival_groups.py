@@ -177,7 +177,10 @@ def test_calibration_bounds_hold_the_truth():
 def test_few_rows_make_fewer_groups():
     time, event = outcomes(np.random.default_rng(0), 65)
     risk = np.linspace(0.1, 0.9, 65)
-    assert horizon_calibration(time, event, risk, 3.0).count.size == 3
+    found = horizon_calibration(time, event, risk, 3.0)
+    assert found.count.tolist() == [22, 21, 22]
+    gap = found.predicted - found.observed
+    assert found.bias == pytest.approx((22 * gap[0] + 21 * gap[1] + 22 * gap[2]) / 65, abs=1e-12)
     assert horizon_calibration(time[:10], event[:10], risk[:10], 3.0).count.tolist() == [10]
     assert horizon_calibration(time, event, risk, 3.0, least=5).count.size == 10
     assert horizon_calibration(time, event, np.full(65, 0.3), 3.0).count.tolist() == [65]
