@@ -155,13 +155,15 @@ def aalen_johansen(
     With one cause this is 1 − Kaplan-Meier, interval included: the variance is the delta method's,
     which then is Greenwood's, and the bounds are taken on the scale of log(−log(1 − F)). Raises
     ValueError as `kaplan_meier` does. Sources: Aalen & Johansen, Scand. J. Stat. 1978;5:141;
-    Dinse & Larson, Biometrika 1986;73:379 (variance).
+    Allignol, Schumacher & Beyersmann, Biom. J. 2010;52:126 (variance of Greenwood's type).
     """
     z = critical_value(level)
     counts = _counts(*outcome_pair(time, event, cause), cause=cause)
     survival_U, _ = _product_limit(counts.events, counts.at_risk)
     before_U = np.concatenate([[1.0], survival_U])[: survival_U.size]
     incidence_U = np.cumsum(before_U * counts.of_cause / counts.at_risk)
+    # A sum that ends at 1 may miss it by rounding; no share of rows lies that close.
+    incidence_U[incidence_U > 1.0 - 1e-12] = 1.0
     error_U = np.sqrt(_incidence_variance(counts, before_U, incidence_U))
     low_U, high_U = _log_log_bounds(1.0 - incidence_U, error_U, z)
     return StepCurve(
@@ -213,7 +215,11 @@ def _product_limit(ended_U: Ints, at_risk_U: Ints) -> tuple[Floats, Floats]:
 
 
 def _incidence_variance(counts: _Counts, before_U: Floats, incidence_U: Floats) -> Floats:
-    """Dinse & Larson's eq. 4 and 5, each sum over earlier times opened into running sums."""
+    """Variance (U,) of Greenwood's type; each sum over earlier times is opened into running sums.
+
+    Σ (F(t) − F(tⱼ))² dⱼ / nⱼ(nⱼ − dⱼ) + Σ S(tⱼ₋₁)² d₁ⱼ (nⱼ − d₁ⱼ) / nⱼ³
+    − 2 Σ (F(t) − F(tⱼ)) S(tⱼ₋₁) d₁ⱼ / nⱼ², over tⱼ ≤ t, d₁ counting the cause's events.
+    """
     n_U = counts.at_risk.astype(np.float64)
     left_U = n_U - counts.events
     # Where nobody is left, no later increment multiplies the term, and its own factor is 0.
