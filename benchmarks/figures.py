@@ -30,7 +30,8 @@ FIGURES = {
         6: "startup",
         7: "train_throughput",
         8: "front_door",
-    }
+    },
+    "timeline": {7: "records_bad_input"},
 }
 
 
