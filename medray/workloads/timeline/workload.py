@@ -19,7 +19,15 @@ from medray.models.rnn import Layout, Recurrent
 from medray.records import tasks
 from medray.records.tasks import TIMELINE
 from medray.records.vocabulary import SUMS, learn, sums_of
-from medray.workload import Batch, Columns, Modules, Monitor, Objective, Target
+from medray.workload import (
+    Batch,
+    Columns,
+    EventCredits,
+    Modules,
+    Monitor,
+    Objective,
+    Target,
+)
 from medray.workloads.timeline import baselines, tensors
 from medray.workloads.timeline.params import TimelineFitted, TimelineParams
 from medray.workloads.timeline.tensors import OUTCOME
@@ -179,12 +187,21 @@ class Timeline:
         return baselines.probabilities(train, held_out, params, fitted, seed)
 
     def explain(
-        self, modules: Modules, batch: Batch, target: str, class_index: int, params: TimelineParams
-    ) -> Mapping[str, Tensor]:
-        """{"attribution": (B, T, V)}: integrated gradients of the logit over values and masks."""
-        from medray.workloads.timeline.attribution import integrated_gradients
+        self,
+        modules: Modules,
+        columns: Columns,
+        target: str,
+        class_index: int,
+        params: TimelineParams,
+        fitted: TimelineFitted,
+    ) -> EventCredits:
+        """Integrated gradients of the target's log-odds, handed to the events of each history."""
+        from medray.workloads.timeline.attribution import explain_items
 
-        return integrated_gradients(modules, batch, params)
+        def log_odds(modules: Modules, batch: Batch) -> Tensor:
+            return self.predict(modules, batch, params)[target]
+
+        return explain_items(modules, columns, log_odds, params, fitted)
 
     def example(self, params: TimelineParams, fitted: TimelineFitted, rows: int) -> Columns:
         """Made-up histories over every channel."""
