@@ -117,7 +117,9 @@ def _with_unit(event: EventPart) -> str:
 def _facts(explanation: Explanation) -> list[Lane]:
     """A row for each of the greatest facts without time, one for the rest."""
     facts = [event for event in explanation.events if event.hours_before is None]
-    rows = [Lane(f"{fact.code} {fact.said}".strip(), fact.contribution) for fact in facts[:_FACTS]]
+    rows = [
+        Lane(f"{fact.code}: {fact.said}".rstrip(": "), fact.contribution) for fact in facts[:_FACTS]
+    ]
     if facts[_FACTS:]:
         rest = sum(fact.contribution for fact in facts[_FACTS:])
         rows.append(Lane(f"{len(facts) - _FACTS} more facts", rest))
@@ -177,18 +179,20 @@ def _draw_lane(
     peak: float,
     colours: Mapping[str, str],
 ) -> None:
-    for event in sorted(row.events, key=lambda event: abs(event.contribution)):
-        share = abs(event.contribution) / peak
-        raises = event.contribution > 0
-        axes.plot(
-            [_before(event) / hours],
-            [place],
-            marker="^" if raises else "v",
-            markersize=3 + 8 * share**0.5,
-            color=colours[WARM if raises else ACCENT],
-            alpha=0.25 + 0.75 * share**0.5,
-            markeredgewidth=0,
-            linestyle="none",
+    for sign, marker, tint in ((1, "^", WARM), (-1, "v", ACCENT)):
+        events = [event for event in row.events if event.contribution * sign > 0]
+        if not events:
+            continue
+        strength = [(abs(event.contribution) / peak) ** 0.5 for event in events]
+        axes.scatter(
+            [_before(event) / hours for event in events],
+            [place] * len(events),
+            s=[(3 + 8 * share) ** 2 for share in strength],
+            alpha=[0.25 + 0.75 * share for share in strength],
+            color=colours[tint],
+            marker=marker,
+            linewidths=0,
+            zorder=3,
         )
     for event in _labelled(row, hours, span):
         axes.annotate(

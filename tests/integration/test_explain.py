@@ -26,7 +26,7 @@ from medray.spec.models import RunSpec
 from medray.spec.records import CodeSpec, RecordSource, RecordsSpec
 
 Run = Callable[..., tuple[int, str, str]]
-START = datetime(2020, 1, 1)  # noqa: DTZ001 - MEDS times have no zone
+START = datetime(2020, 1, 1)
 RECORDS = RecordsSpec(
     sources=(RecordSource(format="long", path=("rows.csv",)),),
     codes={"lactate": CodeSpec(unit="mmol/L")},
@@ -70,7 +70,7 @@ def write_records(folder: Path) -> None:
         key_check="",
         sources_sha256="0" * 64,
         levels={
-            **{code: () for code in (*histories.TIMED, *histories.CODES, *histories.FACTS)},
+            **dict.fromkeys((*histories.TIMED, *histories.CODES, *histories.FACTS), ()),
             "state": histories.TEXTS,
         },
     )

@@ -46,7 +46,7 @@ def test_every_input_is_paid_to_the_latest_events_before_it(
         np.testing.assert_allclose(found.remainder[row], unowned, atol=1e-9)
 
 
-def expected(row, items, steps, credit, step_hours):  # noqa: ANN001, ANN201
+def expected(row, items, steps, credit, step_hours):
     """The same by loops over cells, each looking for its owners."""
     code, text, value = (items[f"event_{name}"][row] for name in ("code", "text", "value"))
     hours = (items["prediction_time"][row] - items["event_time"][row]) / HOUR
