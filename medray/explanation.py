@@ -55,10 +55,7 @@ def explain(
     task = WORKLOADS[opened.workload]
     params, _ = predictor.learned
     items = task.items(patient, params)
-    row = _row(items, patient, moment, at)
-    inputs = {column: items[column][row : row + 1] for column in task.inputs}
-    ids = {column: str(items[column][row]) for column in ("item_id", "subject_id")}
-    return explain_item(predictor, inputs, ids, target)
+    return explain_item(predictor, items, _row(items, patient, moment, at), target)
 
 
 def write(explanation: Explanation, folder: str, top: int) -> dict[str, str]:

@@ -17,7 +17,7 @@ from medray import storage
 from medray.dataset import AnyDataset, RecordsDataset, check_leaks
 from medray.errors import DataError, RejectError
 from medray.evaluate.cohort import check_held_out, cohort_of
-from medray.evaluate.mistakes import binary_mistakes, multiclass_mistakes
+from medray.evaluate.mistakes import binary_mistakes, multiclass_mistakes, with_events
 from medray.evaluate.multiclass import multiclass_result
 from medray.evaluate.results import Scored, Settings, binary_result, with_baselines
 from medray.explain.heatmap import as_uint8, encode_png, heatmap_png
@@ -310,6 +310,10 @@ def _results(
                 picture = _picture(predictor, target, held_out.columns["pixels"][row])
                 pictures[str(mistake.picture)] = picture
             result = result.model_copy(update={"mistakes": tuple(m for m, _ in named)})
+        elif not result.undefined and predictor.package.records is not None:
+            found = _mistakes(target, here, predictor, spec.evaluate.mistakes)
+            shown = with_events(found, predictor, held_out.columns, target.name)
+            result = result.model_copy(update={"mistakes": shown})
         results.append(result)
     tell({"stage": "measure", "done": total, "total": total, "unit": "targets"})
     return tuple(results), pictures

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
+from medray.explain.events import EventPart
 from medray.metrics import Interval
 from medray.spec.base import Section
 
@@ -128,7 +129,11 @@ class SubgroupTable(Section):
 
 
 class Mistake(Section):
-    """One item the model was confidently wrong about. `picture` names its image in the page."""
+    """One item the model was confidently wrong about.
+
+    picture  names its image in the page. events: of a record, those with the greatest part in the
+             answer.
+    """
 
     item_id: str
     kind: Literal["missed", "false alarm", "confused"]
@@ -136,6 +141,7 @@ class Mistake(Section):
     predicted: str
     score: float
     picture: str | None = None
+    events: tuple[EventPart, ...] = ()
 
 
 class Labelled(Section):

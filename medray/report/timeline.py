@@ -15,6 +15,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -188,8 +189,7 @@ def _draw_lane(
             [_before(event) / hours for event in events],
             [place] * len(events),
             s=[(3 + 8 * share) ** 2 for share in strength],
-            alpha=[0.25 + 0.75 * share for share in strength],
-            color=colours[tint],
+            color=[to_rgba(colours[tint], 0.25 + 0.75 * share) for share in strength],
             marker=marker,
             linewidths=0,
             zorder=3,

@@ -1,6 +1,5 @@
 """One item of patients' records → its score and the part that each event has in it."""
 
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,24 +9,27 @@ from medray.errors import DataError, UsageError
 from medray.explain.events import EventPart, Explanation
 from medray.package import Package
 from medray.records.steps import HOUR, NO_TIME
+from medray.records.tasks import TIMELINE
 from medray.records.tokens import NONE
 from medray.score.predictor import Predictor
 from medray.workload import Columns, EventCredits
 
 Array = np.ndarray[Any, Any]
 
+_INPUTS = (*TIMELINE, "prediction_time")
+
 
 def explain_item(
-    predictor: Predictor, inputs: Columns, ids: Mapping[str, str], target: str | None = None
+    predictor: Predictor, items: Columns, row: int, target: str | None = None
 ) -> Explanation:
     """Take one prediction apart.
 
-    inputs  what the model reads: columns of one row, TIMELINE and `prediction_time`.
-    ids     `item_id` and `subject_id` of the row.
+    items   columns of items: TIMELINE, `prediction_time`, `item_id` and `subject_id`.
     target  absent: the one of the highest score.
     Raises DataError when the model has no answer for the item, UsageError for a target that the
     package does not have, or that is not explained by events.
     """
+    inputs = {name: items[name][row : row + 1] for name in _INPUTS}
     outcome = predictor.predict_columns(inputs)[0]
     if outcome.reason is not None:
         raise DataError(f"the model has no answer for this item: {outcome.reason}")
@@ -40,8 +42,8 @@ def explain_item(
     return Explanation(
         package=predictor.package.ref,
         target=chosen,
-        subject_id=ids["subject_id"],
-        item_id=ids["item_id"],
+        subject_id=str(items["subject_id"][row]),
+        item_id=str(items["item_id"][row]),
         prediction_time=_iso(moment),
         score=score.score,
         decision=score.decision,
@@ -61,9 +63,7 @@ def _parts(
     """Events that the model read, greatest contribution first."""
     names, records = package.names, package.records
     units = {} if records is None else {code: one.unit for code, one in records.codes.items()}
-    time, code, text, value = (
-        inputs[name][0] for name in ("event_time", "event_code", "event_text", "event_value")
-    )
+    time, code, text, value = (inputs[name][0] for name in TIMELINE)
     credit = credits.events[0]
     read = np.flatnonzero(credits.read[0])
     found: list[EventPart] = []

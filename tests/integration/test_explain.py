@@ -15,14 +15,16 @@ from histories import FITTED, TIMELINES, VOCABULARY
 from pyarrow import parquet
 from tiny import make_package
 
+from medray import api
 from medray.calibration import Calibration, TargetCalibration
 from medray.cli import main
 from medray.dataset import RecordsDataset, open_any
 from medray.dataset.records import RecordsMeta
-from medray.package import write_package
+from medray.evaluate import evaluate
+from medray.package import open_package, write_package
 from medray.schema import EVENTS
 from medray.score.predictor import Predictor
-from medray.spec.models import RunSpec
+from medray.spec.models import EvaluateSpec, RunSpec
 from medray.spec.records import CodeSpec, RecordSource, RecordsSpec
 
 Run = Callable[..., tuple[int, str, str]]
@@ -221,3 +223,18 @@ def test_the_vocabulary_of_these_tests_is_what_the_dataset_names(root: Path) -> 
     assert isinstance(dataset, RecordsDataset)
     assert dataset.names() == histories.NAMES
     assert {str(channel.code) for channel in VOCABULARY.timed} <= set(histories.NAMES)
+
+
+def test_mistakes_in_a_report_show_the_events_behind_them(root: Path) -> None:
+    opened = open_package(str(root / "package"))
+    quick = EvaluateSpec(replicates=100, mistakes=4, baselines=False, min_patients=3)
+    result = evaluate(opened.spec.model_copy(update={"evaluate": quick}))
+    target = result.report.targets[0]
+    assert 1 <= len(target.mistakes) <= 4
+    page = (root / "report" / "report.html").read_text(encoding="utf-8")
+    for mistake in target.mistakes:
+        found = api.explain(str(root / "package"), mistake.item_id)[0]
+        assert mistake.events == found.events[:5]
+        assert found.score == pytest.approx(mistake.score, abs=1e-6)
+        assert mistake.item_id in page
+        assert f"{mistake.events[0].contribution:+.2f}" in page
