@@ -61,7 +61,8 @@ class EventPart(Section):
 class Explanation(Section):
     """One prediction taken apart: empty + timing + the events' contributions + error = answer.
 
-    score          the calibrated probability that the package answers; decision: at its threshold, where it has one.
+    score          the calibrated probability that the package answers; decision: at its
+                   threshold, where it has one.
     empty          of a record with one entry in which nothing is known. timing: what the times of
                    the entries add by themselves.
     answer         log-odds of `score`. error: what the parts miss of it. points: of the path that
