@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medray.errors import DataError
-from medray.report.document import Cohort, Labelled, SplitRow
+from medray.report.document import Cohort, CoverageRow, Labelled, SplitRow
 from medray.spec.models import SPLITS
 from medray.workload import Target
 
@@ -48,6 +48,8 @@ def outcomes(truth: Array) -> Array:
     values = np.asarray(truth, dtype=np.float64)
     return np.unique(values[known(values)])
 
+
+UNSEEN = "unseen_events"  # column of items: see `Workload.unseen`
 
 Unit = Literal["patients", "images", "predictions"]
 
@@ -107,3 +109,31 @@ def _labelled(target: Target, truth: Array, subject_ids: Array) -> Labelled:
             name: len(set(subject_ids[truth == code].tolist())) for code, name in enumerate(names)
         },
     )
+
+
+def coverage_of(
+    patients: Mapping[str, int], splits: Array, subject_ids: Array, unseen: Array
+) -> tuple[CoverageRow, ...]:
+    """Patients without items, and what items hold that the model does not know; arrays are (N,).
+
+    `patients`: of every split, with items or not. The items of a patient tell one record, each more
+    of it, so that the events of the patient are those of the item with most.
+    """
+    rows: list[CoverageRow] = []
+    for split in SPLITS:
+        member_N = splits == split
+        most: dict[str, int] = {}
+        for one, count in zip(subject_ids[member_N], unseen[member_N], strict=True):
+            most[one] = max(most.get(one, 0), int(count))
+        rows.append(
+            CoverageRow(
+                split=split,
+                patients=patients.get(split, 0),
+                without_items=patients.get(split, 0) - len(most),
+                items=int(member_N.sum()),
+                unseen_items=int((unseen[member_N] > 0).sum()),
+                unseen_patients=sum(count > 0 for count in most.values()),
+                unseen_events=sum(most.values()),
+            )
+        )
+    return tuple(rows)

@@ -5,6 +5,7 @@ written to report/openings.jsonl before its pixels are read. Shapes: N items.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from medray import storage
 from medray.dataset import AnyDataset, RecordsDataset, check_leaks
 from medray.errors import DataError, RejectError
-from medray.evaluate.cohort import check_held_out, cohort_of
+from medray.evaluate.cohort import UNSEEN, check_held_out, cohort_of, coverage_of
 from medray.evaluate.mistakes import binary_mistakes, multiclass_mistakes
 from medray.evaluate.multiclass import multiclass_result
 from medray.evaluate.results import Scored, Settings, binary_result, with_baselines
@@ -26,6 +27,7 @@ from medray.provenance import provenance
 from medray.report.card import evaluation_metrics, render_card
 from medray.report.document import (
     BinaryResult,
+    CoverageRow,
     History,
     Mistake,
     Opening,
@@ -39,7 +41,7 @@ from medray.score.predictor import Predictor
 from medray.spec.load import spec_sha256
 from medray.spec.models import SPLITS, RunSpec
 from medray.train.source import open_run
-from medray.workload import Target
+from medray.workload import Rivals, Target
 from medray.workloads import WORKLOADS
 
 Array = NDArray[Any]
@@ -121,7 +123,7 @@ def evaluate(
     task = workload or WORKLOADS[package.workload]
     dataset = open_run(spec)
     left_out = check_leaks(dataset.labels(), dataset.hashes(), spec.split.identical_images)
-    labels = _labels(dataset, left_out, task, package)
+    labels = _labels(dataset, left_out, task, predictor)
     truth = _truth(task, package, labels)
     held_out_N = labels["split"] == "held_out"
     check_held_out(targets, {name: values[held_out_N] for name, values in truth.items()})
@@ -152,6 +154,7 @@ def evaluate(
             labels["study_id"],
             task.unit,
         ),
+        coverage=_coverage(dataset, left_out, labels),
         targets=results,
         history=history_of(package.metrics.get("history") or []),
         openings=openings,
@@ -159,6 +162,17 @@ def evaluate(
         spec=spec.model_dump(mode="json"),
     )
     return _write(spec, package, report, pictures)
+
+
+def _coverage(
+    dataset: AnyDataset, left_out: set[str], labels: Mapping[str, Array]
+) -> tuple[CoverageRow, ...]:
+    """What of the records the model can use; of images nothing is counted."""
+    if UNSEEN not in labels:
+        return ()
+    rows = dataset.labels().select(["item_id", "split"]).to_pylist()
+    patients = Counter(row["split"] for row in rows if row["item_id"] not in left_out)
+    return coverage_of(patients, labels["split"], labels["subject_id"], labels[UNSEEN])
 
 
 def _silent(_: dict[str, Any]) -> None:
@@ -188,11 +202,11 @@ def _record_opening(spec: RunSpec, package: Package) -> tuple[Opening, ...]:
 
 
 def _labels(
-    dataset: AnyDataset, left_out: set[str], task: Task, package: Package
+    dataset: AnyDataset, left_out: set[str], task: Task, predictor: Predictor
 ) -> dict[str, Array]:
     """Labels of the items of all splits; of images without reading a pixel."""
     if isinstance(dataset, RecordsDataset):
-        parts = [_items(split, dataset, left_out, task, package) for split in SPLITS]
+        parts = [_counted(split, dataset, left_out, task, predictor) for split in SPLITS]
     else:
         parts = [_without(dataset.columns(split), left_out) for split in SPLITS]
     filled = [part for part in parts if len(part["item_id"])]
@@ -208,6 +222,16 @@ def _items(
 ) -> dict[str, Array]:
     params = task.params_model.model_validate(package.spec.params)
     return dict(task.items(_without(dataset.read(split), left_out), params))
+
+
+def _counted(
+    split: str, dataset: AnyDataset, left_out: set[str], task: Task, predictor: Predictor
+) -> dict[str, Array]:
+    """Items of a split with what of them is unknown to the model."""
+    items = _items(split, dataset, left_out, task, predictor.package)
+    params, fitted = predictor.learned
+    unseen = task.unseen(items, params, fitted)
+    return items if unseen is None else items | {UNSEEN: unseen}
 
 
 def _predict_split(
@@ -250,7 +274,7 @@ def _rivals(
     left_out: set[str],
     held_out: _Split,
     tell: Progress,
-) -> Mapping[str, Mapping[str, Array]]:
+) -> Rivals:
     """Name → target → what a simple model says of the held-out items."""
     if not spec.evaluate.baselines or not isinstance(dataset, RecordsDataset):
         return {}
@@ -276,7 +300,7 @@ def _results(
     tuning: _Split,
     held_out: _Split,
     columns: Mapping[str, Array],
-    rivals: Mapping[str, Mapping[str, Array]],
+    rivals: Rivals,
     tell: Progress,
 ) -> tuple[tuple[TargetResult, ...], dict[str, bytes]]:
     """Give results of every target, and the pictures of their mistakes by name."""
@@ -298,7 +322,10 @@ def _results(
             )
         )
         if isinstance(result, BinaryResult):
-            scores = {name: found[target.name] for name, found in rivals.items()}
+            scores = {
+                name: found if isinstance(found, str) else found[target.name]
+                for name, found in rivals.items()
+            }
             result = with_baselines(result, here, scores, settings)
         if not result.undefined and "pixels" in held_out.columns:
             drawn = _mistakes(target, here, predictor, spec.evaluate.mistakes)

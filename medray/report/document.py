@@ -167,14 +167,35 @@ class Cohort(Section):
     rows: tuple[SplitRow, ...]
 
 
+class CoverageRow(Section):
+    """What of one split's records the model can use.
+
+    without_items  patients with nothing at or before a prediction time: they have no score.
+    unseen_*       events of codes that the model does not know, the items whose record holds any,
+                   and the patients they are of.
+    """
+
+    split: str
+    patients: int
+    without_items: int
+    items: int
+    unseen_items: int
+    unseen_patients: int
+    unseen_events: int
+
+
 class BaselineRow(Section):
-    """A simple model on the same items. `difference`: AUROC of the network less its own."""
+    """A simple model on the same items. `difference`: AUROC of the network less its own.
+
+    `note` says why there are no numbers.
+    """
 
     name: str
-    auroc: Estimate
-    auprc: Estimate
-    brier: float | None
-    difference: Estimate
+    note: str = ""
+    auroc: Estimate | None = None
+    auprc: Estimate | None = None
+    brier: float | None = None
+    difference: Estimate | None = None
 
 
 class BinaryResult(Section):
@@ -271,7 +292,7 @@ class Report(Section):
     """One evaluation of one package on `held_out`.
 
     `notes` are warnings that concern every number; `skipped_columns` are the subgroup columns
-    asked for that the dataset does not have.
+    asked for that the dataset does not have; `coverage` is there for records.
     """
 
     format: Literal["medray-report/1"] = FORMAT
@@ -285,6 +306,7 @@ class Report(Section):
     min_patients: int
     replicates: int
     cohort: Cohort
+    coverage: tuple[CoverageRow, ...] = ()
     targets: tuple[TargetResult, ...]
     history: History | None = None
     openings: tuple[Opening, ...] = ()
