@@ -37,7 +37,7 @@ _BLOCK_ROWS = 1 << 17  # of a Parquet file
 _HEAP_ROWS = 1 << 20  # events kept in memory before they are laid down
 _BIRTH_AGAIN = "birth_said_again"
 _UNIT_BYTES = 128 << 20  # of a Parquet file, per part
-_SHARD_EVENTS = 1 << 20
+_SHARD_EVENTS = 1 << 18
 _HELD_BYTES = 64  # of an event in a heap
 _EVENT_BYTES = {".csv": 40, ".tsv": 40}  # of a source, about; compressed ones have 10
 
@@ -102,7 +102,7 @@ def units_of(spec: RecordsSpec) -> list[Row]:
 
 
 def shards_of(units: Sequence[Row]) -> int:
-    """How many shards give each about a million events, from the size of the files."""
+    """How many shards give each about 260,000 events, from the size of the files."""
     sizes = {(u["source"], u["file"]): (u["size"], u["uri"].lower()[-4:]) for u in units}
     events = sum(size / _EVENT_BYTES.get(kind, 10) for size, kind in sizes.values())
     return min(4096, max(1, round(events / _SHARD_EVENTS)))

@@ -106,7 +106,7 @@ class RecordsSpec(Section):
     drop          codes that are not events (identifiers, the outcome itself).
     tables        facts about patients, joined by the same name as `subject`.
     shards        Parquet files the events are spread over; one patient stands in one of them.
-                  Absent: as many as give each about a million events.
+                  Absent: as many as give each about 260,000 events.
     reject_limit  rejected share of the rows above which the run ends with exit code 3.
     """
 
