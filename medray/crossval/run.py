@@ -19,14 +19,13 @@ from medray import storage
 from medray.dataset import open_any
 from medray.errors import MedrayError, UsageError
 from medray.evaluate import evaluate
-from medray.report.document import BinaryResult, Estimate, MulticlassResult, Report
+from medray.report.document import Report
+from medray.report.numbers import by_model
 from medray.spec.load import spec_sha256
 from medray.spec.models import RunSpec
 from medray.train import train
 
 Progress = Callable[[dict[str, Any]], None]
-
-NETWORK = "the network"
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,35 +196,10 @@ def _on_ray(specs: Mapping[int, str]) -> Iterator[int]:
 def _measures(reports: Sequence[Report]) -> Iterator[Measure]:
     """Means over folds, the network first, then the simple models."""
     for index, target in enumerate(reports[0].targets):
-        folds = [_numbers(report.targets[index]) for report in reports]
-        for model, name in dict.fromkeys(key for numbers in folds for key in numbers):
-            values = tuple(numbers.get((model, name)) for numbers in folds)
+        each = [by_model(report.targets[index]) for report in reports]
+        for model, name in dict.fromkeys(key for numbers in each for key in numbers):
+            values = tuple(numbers.get((model, name)) for numbers in each)
             there = [value for value in values if value is not None]
             mean = float(np.mean(there)) if there else None
             deviation = float(np.std(there, ddof=1)) if len(there) > 1 else None
             yield Measure(target.name, model, name, mean, deviation, values)
-
-
-def _numbers(result: BinaryResult | MulticlassResult) -> dict[tuple[str, str], float | None]:
-    """(model, measure) → value of one fold; None where it is not defined."""
-    if isinstance(result, MulticlassResult):
-        several = {
-            "accuracy": result.accuracy,
-            "balanced accuracy": result.balanced_accuracy,
-            "macro AUROC": result.macro_auroc,
-        }
-        return {(NETWORK, name): _value(one) for name, one in several.items()}
-    numbers = {
-        (NETWORK, "AUROC"): _value(result.auroc),
-        (NETWORK, "AUPRC"): _value(result.auprc),
-        (NETWORK, "Brier"): result.calibration.after.brier if result.calibration else None,
-    }
-    for row in result.baselines:
-        numbers[row.name, "AUROC"] = _value(row.auroc)
-        numbers[row.name, "AUPRC"] = _value(row.auprc)
-        numbers[row.name, "Brier"] = row.brier
-    return numbers
-
-
-def _value(estimate: Estimate | None) -> float | None:
-    return None if estimate is None else estimate.value

@@ -6,7 +6,7 @@ written to report/openings.jsonl before its pixels are read. Shapes: N items.
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -18,15 +18,17 @@ from medray import storage
 from medray.dataset import AnyDataset, RecordsDataset, check_leaks
 from medray.errors import DataError, RejectError
 from medray.evaluate.cohort import UNSEEN, check_held_out, cohort_of, coverage_of
+from medray.evaluate.forecast import forecast_results
 from medray.evaluate.mistakes import binary_mistakes, multiclass_mistakes
 from medray.evaluate.multiclass import multiclass_result
+from medray.evaluate.question import Question
 from medray.evaluate.results import Scored, Settings, binary_result, with_baselines
+from medray.evaluate.survival import survival_results
 from medray.explain.heatmap import as_uint8, encode_png, heatmap_png
 from medray.package import Package, Task, add_evaluation
 from medray.provenance import provenance
 from medray.report.card import evaluation_metrics, render_card
 from medray.report.document import (
-    BinaryResult,
     CoverageRow,
     History,
     Mistake,
@@ -135,7 +137,25 @@ def evaluate(
     )
     columns, absent = _group_columns(spec.evaluate.subgroups, held_out.columns)
     rivals = _rivals(spec, predictor, task, dataset, left_out, held_out, tell)
-    results, pictures = _results(spec, predictor, tuning, held_out, columns, rivals, tell)
+    train_truth = {name: values[labels["split"] == "train"] for name, values in truth.items()}
+    questions = [
+        Question(
+            target=target,
+            held_out=scored,
+            tuning=tuning.scored(target.name),
+            train_truth=train_truth[target.name],
+            calibration=package.calibration,
+            columns=columns,
+            rivals={
+                name: found if isinstance(found, str) else found[target.name]
+                for name, found in rivals.items()
+            },
+            settings=Settings(spec.evaluate, spec.seed),
+        )
+        for target in targets
+        if (scored := held_out.scored(target.name)) is not None
+    ]
+    results, pictures = _results(questions, predictor, held_out, tell)
     fingerprint = dataset.fingerprint()
     report = Report(
         name=package.name,
@@ -294,61 +314,80 @@ def _group_columns(
     return present, tuple(name for name in names if name not in columns)
 
 
+def _binary(question: Question) -> Iterator[TargetResult]:
+    target, here = question.target, question.held_out
+    result = binary_result(
+        target.name,
+        here,
+        question.tuning,
+        question.calibration,
+        question.columns,
+        question.settings,
+    )
+    yield with_baselines(result, here, question.rivals, question.settings)
+
+
+def _multiclass(question: Question) -> Iterator[TargetResult]:
+    target = question.target
+    yield multiclass_result(
+        target.name,
+        target.classes,
+        question.held_out,
+        question.tuning,
+        question.calibration,
+        question.columns,
+        question.settings,
+    )
+
+
+_RESULTS: Mapping[str, Callable[[Question], Iterator[TargetResult]]] = {
+    "binary": _binary,
+    "multiclass": _multiclass,
+    "survival": survival_results,
+    "quantiles": forecast_results,
+}
+
+
 def _results(
-    spec: RunSpec,
-    predictor: Predictor,
-    tuning: _Split,
-    held_out: _Split,
-    columns: Mapping[str, Array],
-    rivals: Rivals,
-    tell: Progress,
+    questions: Sequence[Question], predictor: Predictor, held_out: _Split, tell: Progress
 ) -> tuple[tuple[TargetResult, ...], dict[str, bytes]]:
     """Give results of every target, and the pictures of their mistakes by name."""
-    settings = Settings(spec.evaluate, spec.seed)
-    calibration = predictor.package.calibration
     results: list[TargetResult] = []
     pictures: dict[str, bytes] = {}
-    total = len(predictor.targets)
-    for number, target in enumerate(predictor.targets):
+    total = len(questions)
+    for number, question in enumerate(questions):
         tell({"stage": "measure", "done": number, "total": total, "unit": "targets"})
-        here, before = held_out.scored(target.name), tuning.scored(target.name)
-        if here is None:
-            continue
-        result = (
-            binary_result(target.name, here, before, calibration, columns, settings)
-            if target.kind == "binary"
-            else multiclass_result(
-                target.name, target.classes, here, before, calibration, columns, settings
-            )
-        )
-        if isinstance(result, BinaryResult):
-            scores = {
-                name: found if isinstance(found, str) else found[target.name]
-                for name, found in rivals.items()
-            }
-            result = with_baselines(result, here, scores, settings)
-        if not result.undefined and "pixels" in held_out.columns:
-            drawn = _mistakes(target, here, predictor, spec.evaluate.mistakes)
-            named = [
-                (mistake.model_copy(update={"picture": f"{number}-{i}"}), row)
-                for i, (row, mistake) in enumerate(drawn)
-            ]
-            for mistake, row in named:
-                picture = _picture(predictor, target, held_out.columns["pixels"][row])
-                pictures[str(mistake.picture)] = picture
-            result = result.model_copy(update={"mistakes": tuple(m for m, _ in named)})
-        results.append(result)
+        for result in _RESULTS[question.target.kind](question):
+            if "pixels" in held_out.columns and not result.undefined:
+                found, drawn = _with_mistakes(result, question, predictor, held_out, str(number))
+                results.append(found)
+                pictures |= drawn
+            else:
+                results.append(result)
     tell({"stage": "measure", "done": total, "total": total, "unit": "targets"})
     return tuple(results), pictures
 
 
-def _mistakes(
-    target: Target, held_out: Scored, predictor: Predictor, most: int
-) -> list[tuple[int, Mistake]]:
-    calibration = predictor.package.calibration
+def _with_mistakes(
+    result: TargetResult, question: Question, predictor: Predictor, held_out: _Split, prefix: str
+) -> tuple[TargetResult, dict[str, bytes]]:
+    """Add the most confident mistakes, and their pictures by name."""
+    pictures: dict[str, bytes] = {}
+    mistakes: list[Mistake] = []
+    for index, (row, mistake) in enumerate(_mistakes(question)):
+        name = f"{prefix}-{index}"
+        pictures[name] = _picture(predictor, question.target, held_out.columns["pixels"][row])
+        mistakes.append(mistake.model_copy(update={"picture": name}))
+    return result.model_copy(update={"mistakes": tuple(mistakes)}), pictures
+
+
+def _mistakes(question: Question) -> list[tuple[int, Mistake]]:
+    target, most = question.target, question.settings.evaluate.mistakes
     if target.kind == "binary":
-        return binary_mistakes(target.name, held_out, calibration, most)
-    return multiclass_mistakes(target.name, target.classes, held_out, calibration, most)
+        return binary_mistakes(target.name, question.held_out, question.calibration, most)
+    return multiclass_mistakes(
+        target.name, target.classes, question.held_out, question.calibration, most
+    )
 
 
 def _picture(predictor: Predictor, target: Target, pixels: Array) -> bytes:
