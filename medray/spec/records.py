@@ -106,6 +106,7 @@ class RecordsSpec(Section):
     drop          codes that are not events (identifiers, the outcome itself).
     tables        facts about patients, joined by the same name as `subject`.
     shards        Parquet files the events are spread over; one patient stands in one of them.
+                  Absent: as many as give each about 260,000 events.
     reject_limit  rejected share of the rows above which the run ends with exit code 3.
     """
 
@@ -113,7 +114,7 @@ class RecordsSpec(Section):
     codes: dict[str, CodeSpec] = Field(default={})
     drop: tuple[str, ...] = ()
     tables: tuple[SubjectTable, ...] = ()
-    shards: int = Field(default=16, ge=1, le=4096)
+    shards: int | None = Field(default=None, ge=1, le=4096)
     reject_limit: float = Field(default=0.05, ge=0, le=1)
 
     @model_validator(mode="after")

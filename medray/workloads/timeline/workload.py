@@ -59,14 +59,10 @@ class Timeline:
     def items(self, columns: Columns, params: TimelineParams) -> Columns:
         """Patients → an item per prediction time, its events cut there, its outcome beside it.
 
-        Items whose outcome is not known keep NaN. Raises DataError when there is none at all.
+        Items whose outcome is not known keep NaN. Patients without an event at or before a
+        prediction time give none.
         """
         items = tasks.cut(columns, params.moments)
-        if len(columns["item_id"]) and not len(items["item_id"]):
-            raise DataError(
-                "no patient has an event at or before a prediction time",
-                remedy="check `params.predict_at` and the times of the records",
-            )
         if all(name in columns for name in self.label_columns(params)):
             items[OUTCOME] = HEADS[params.task].observe(items, columns, params)
         return items
