@@ -39,7 +39,12 @@ class RecordSource(Section):
 
     format    meds: MEDS 0.4 (subject_id, time, code, numeric_value, text_value).
               long: a row per event, columns named below. wide: a row per visit, a column per code.
-    path      CSV or Parquet files, or folders of them; local, s3:// or gs:// (one or several).
+              fhir: resources of FHIR R4, one a line (NDJSON bulk export; see medray.records.fhir).
+              omop: tables of the OMOP Common Data Model 5.4 by their names, person and
+              measurement for two (see medray.records.omop). Units of these two are compared by
+              either of their names: UCUM code or word, concept or source value.
+    path      CSV or Parquet files (fhir: .ndjson, .jsonl, .gz of them), or folders of them; local,
+              s3:// or gs:// (one or several).
     subject   the column that names the patient (or stay).
     time      its time; absent, or empty in a row: a fact without time (sex, a birth weight).
     time_unit `timestamp`: dates and times; else numbers counted from the patient's own start.
@@ -49,7 +54,7 @@ class RecordSource(Section):
     birth     the column that holds the date of birth; times before it are rejected.
     """
 
-    format: Literal["meds", "long", "wide"]
+    format: Literal["meds", "long", "wide", "fhir", "omop"]
     path: tuple[str, ...]
     subject: str = "subject_id"
     time: str | None = "time"
@@ -70,6 +75,21 @@ class RecordSource(Section):
     def _columns_belong_to_wide(self) -> Self:
         if self.columns is not None and self.format != "wide":
             raise ValueError("`columns` belongs to the wide form")
+        return self
+
+    @model_validator(mode="after")
+    def _standards_name_their_own_columns(self) -> Self:
+        if self.format in ("fhir", "omop"):
+            named = [
+                f"`{name}`"
+                for name, field in type(self).model_fields.items()
+                if name not in ("format", "path") and getattr(self, name) != field.default
+            ]
+            if named:
+                raise ValueError(
+                    f"{', '.join(named)}: {self.format} says itself where everything stands; "
+                    "leave out all but `format` and `path`"
+                )
         return self
 
 
