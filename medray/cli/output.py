@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from medray.crossval import CrossvalResult
     from medray.demo.run import DemoSummary
     from medray.evaluate.run import EvaluationResult
+    from medray.export import MedsSummary
     from medray.ingest.records import RecordsSummary
     from medray.ingest.summary import IngestSummary
     from medray.inspection import Inspection
@@ -71,6 +72,11 @@ def predict(rows: Iterable["FilePrediction"], *, as_json: bool) -> None:
             typer.echo(json.dumps(row.to_dict(), ensure_ascii=False))
         else:
             typer.echo(f"{row.file}  {row.headline()}")
+
+
+def exported(summary: "MedsSummary") -> None:
+    """What was written, split by split."""
+    _done(summary.headline(), summary.to_dict())
 
 
 def inspection(found: "Inspection", *, as_json: bool) -> None:
