@@ -7,6 +7,7 @@ so on. Names of files and columns may be in either case. A `*_datetime` goes bef
 a date alone is the beginning of its day.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -57,6 +58,7 @@ TABLES: Final[Mapping[str, tuple[_Event, ...]]] = {
     "measurement": (_Event("measurement", "measurement", "measurement"),),
     "death": (_Event(DEATH, "death"),),
 }
+_PART = re.compile(r"(?:part|data)?[-_]?\d[\w-]*", re.ASCII)
 _FACTS = ("gender", "race", "ethnicity")
 _BORN = ("year_of_birth", "month_of_birth", "day_of_birth")
 _VALUES = (
@@ -69,10 +71,12 @@ _VALUES = (
 
 
 def table_of(uri: str) -> str | None:
-    """The table a file belongs to, by its own name or its folder's; None: one that is not read."""
+    """The table of a file `person.csv` or a part `person/part-0.parquet`; None: none of TABLES."""
     folder, _, file = ("/" + uri.lower()).rpartition("/")
-    names = (file.partition(".")[0], folder.rpartition("/")[2])
-    return next((name for name in names if name in TABLES), None)
+    name = file.partition(".")[0]
+    if _PART.fullmatch(name):
+        name = folder.rpartition("/")[2]
+    return name if name in TABLES else None
 
 
 def columns_of(table: str, names: Sequence[str]) -> tuple[str, ...]:
