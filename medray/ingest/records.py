@@ -6,6 +6,7 @@ it stopped; unchanged sources cost a listing.
 
 import hashlib
 import json
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 import medray
 from medray import storage
 from medray.dataset import RecordsMeta, check_leaks
-from medray.dataset.records import read_records_meta
+from medray.dataset.records import read_records_meta, record_hashes
 from medray.errors import DataError, MedrayError, OutputConflictError, UsageError
 from medray.ingest import shards, sources
 from medray.ingest.join import LabelTable, index_of, read_tables, take
@@ -118,7 +119,17 @@ def _range(quantiles: Sequence[float], unit: str) -> str:
     return f"median {median:,.4g}{unit} ({quarter:,.4g}–{three:,.4g}; {low:,.4g} to {high:,.4g})"
 
 
-_ITEM_COLUMNS = ("item_id", "study_id", "split", "start", "prediction_time", "row", *TIMELINE)
+_ITEM_COLUMNS = (
+    "item_id",
+    "study_id",
+    "split",
+    "start",
+    "prediction_time",
+    "row",
+    "told",
+    *TIMELINE,
+)
+_NAMED = 5  # events: what fewer say may be a note about one patient, and packages carry the names
 _LENIENT = frozenset({"missing_value", "duplicate_event"})
 
 
@@ -223,10 +234,11 @@ def _bring_up(job: _Job, started: float) -> None:
     count = job.records.shards or sources.shards_of(job.units)
     told = job.stage("read", "files")
     scattered = shards.scatter(job.units, job.records, job.key, count, read, told)
+    bases = set(scattered.bases)
     heaps = [
         uri
         for uri in storage.list_files(read)
-        if ".heap-" in uri and uri.rsplit(".heap-", 1)[0].rsplit(".", 1)[0] in scattered.bases
+        if ".heap-" in uri and uri.rsplit(".heap-", 1)[0].rsplit(".", 1)[0] in bases
     ]
     gathered = shards.gather(
         heaps,
@@ -245,7 +257,7 @@ def _bring_up(job: _Job, started: float) -> None:
     job.summary.timelines = add_up(tally.shards, seen)
     subjects = _subjects(job, seen)
     job.stage("publish", "events")(0, tally.events)
-    _publish(job, scattered, gathered, subjects, tally)
+    _publish(job, _attempt(folder, job.identity), scattered, gathered, subjects)
     job.summary.seconds = round(time.monotonic() - started, 3)
     job.summary.events_per_second = round(tally.events / max(job.summary.seconds, 1e-9), 1)
     _finish(job, tally)
@@ -289,7 +301,7 @@ def _subjects(job: _Job, seen: pa.Table) -> pa.Table:
     required = [True] * len(numbers)
     for settings, read, rows in zip(job.records.tables, job.tables, rows_of, strict=True):
         places = [rows.get(number, -1) for number in numbers]
-        job.summary.unmatched[read.name] = sum(place < 0 for place in places)
+        job.summary.unmatched[read.name] = sum(place < 0 for place in places[: seen.num_rows])
         for name in read.taken:
             columns[name] = take(read.table[name], places)
         if settings.required:
@@ -360,11 +372,9 @@ def _splits(
 
 def _without_copies(job: _Job, whole: pa.Table) -> pa.Table:
     """Refuse a record that stands in two splits under two names, or leave the copies out."""
-    ids = whole["item_id"].to_pylist()
-    hashes = dict(zip(ids, whole["record_sha256"].to_pylist(), strict=True))
-    left_out = check_leaks(whole, hashes, job.spec.split.identical_images)
+    left_out = check_leaks(whole, record_hashes(whole), job.spec.split.identical_images)
     job.summary.identical_left_out = len(left_out)
-    pairs = zip(ids, whole["split"].to_pylist(), strict=True)
+    pairs = zip(whole["item_id"].to_pylist(), whole["split"].to_pylist(), strict=True)
     splits = [None if one in left_out else split for one, split in pairs]
     index = whole.column_names.index("split")
     return whole.set_column(index, "split", pa.array(splits, pa.string()))
@@ -380,11 +390,22 @@ def _count_subjects(job: _Job, whole: pa.Table, alone: int) -> None:
     summary.without_split = splits.count(None)
 
 
+def _attempt(folder: str, identity: str) -> str:
+    """Name this publication: the same when a killed run goes on, another at the next change.
+
+    The sources may return to what they were: their identity alone was published before, then.
+    """
+    uri = storage.join(folder, "attempt")
+    if not storage.exists(uri):
+        storage.write_atomic(uri, f"{identity[:16]}-{secrets.token_hex(4)}".encode())
+    return storage.read_bytes(uri).decode()
+
+
 def _publish(
-    job: _Job, scattered: Finished, gathered: Finished, subjects: pa.Table, tally: Tally
+    job: _Job, run: str, scattered: Finished, gathered: Finished, subjects: pa.Table
 ) -> None:
     """Make the new state visible, dataset.json last: without it the folder is no dataset."""
-    output, run = job.output, job.identity[:16]
+    output = job.output
     events = storage.join(output.dataset, "events")
     storage.remove_tree(storage.join(output.dataset, "dataset.json"))
     files: list[str] = []
@@ -409,7 +430,10 @@ def _finish(job: _Job, tally: Tally) -> None:
         records=job.records,
         key_check=pseudonym(job.key, "check", "medray"),
         sources_sha256=job.identity,
-        levels={row.code: tuple(row.levels) for row in job.summary.timelines.codes},
+        levels={
+            row.code: tuple(text for text, events in row.levels.items() if events >= _NAMED)
+            for row in job.summary.timelines.codes
+        },
         provenance=provenance(),
     )
     data = (meta.model_dump_json(indent=2) + "\n").encode()

@@ -25,7 +25,7 @@ _BLOCK_ROWS = 1 << 17  # of a Parquet file
 _LINES_BYTES = 4 << 20  # of NDJSON
 _LINE_BYTES = 64 << 20  # a longer line is refused unread
 _UNIT_BYTES = 128 << 20  # of a Parquet file, per part
-_SHARD_EVENTS = 1 << 20
+_SHARD_EVENTS = 1 << 18
 # Bytes of a source per event, about; others, compressed, have 10.
 _EVENT_BYTES = {".csv": 40, ".tsv": 40, ".ndjson": 600, ".jsonl": 600}
 _TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
@@ -49,7 +49,7 @@ def units_of(spec: RecordsSpec) -> list[Row]:
 
 
 def shards_of(units: Sequence[Row]) -> int:
-    """How many shards give each about a million events, from the size of the files."""
+    """How many shards give each about 260,000 events, from the size of the files."""
     sizes = {(unit["source"], unit["file"]): (unit["size"], unit["uri"]) for unit in units}
     events = sum(size / _bytes_per_event(uri) for size, uri in sizes.values())
     return min(4096, max(1, round(events / _SHARD_EVENTS)))

@@ -27,8 +27,8 @@ from medray.records.events import (
     Objects,
     filled,
     judge,
+    names_of,
     numbers,
-    subjects,
     texts,
     timestamps,
 )
@@ -119,7 +119,7 @@ def normalise(
     """Rows of one file of a table, numbered from `first_row`, → events and refusals."""
     lower = rows.rename_columns([name.lower() for name in rows.column_names])
     row_N = np.arange(first_row, first_row + rows.num_rows)
-    subject_N = subjects(lower["person_id"])
+    subject_N = names_of(lower["person_id"])
     if table == "person":
         frames = [_births(lower, subject_N, row_N)]
         frames += [_facts(lower, fact, subject_N, row_N) for fact in _FACTS]

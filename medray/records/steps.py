@@ -201,8 +201,8 @@ def _members(
         low, high = np.searchsorted(ordered, [channel.code, channel.code + 1])
         mask = np.zeros(len(code), bool)
         mask[order[low:high]] = True
-        mask &= ~np.isnan(value) if channel.text == NONE else text != NONE
         had |= mask
+        mask &= ~np.isnan(value) if channel.text == NONE else text != NONE
         members.append((index, channel, mask))
     return members
 
@@ -257,3 +257,19 @@ def carried_forward(steps: Steps) -> tuple[Array, Array]:
     hours = np.broadcast_to(steps.hours[:, :, None], (count, longest, width))
     since = np.take_along_axis(hours, at, axis=1) - hours
     return value.astype(np.float32), np.maximum(since, 0).astype(np.float32)
+
+
+def gaps(steps: Steps) -> Array:
+    """Hours from the observation before to every step (B, T, V) float32, observed there or not.
+
+    The delta of GRU-D (Che et al. 2018, arXiv:1606.01865, section 2.3): where nothing was observed
+    before, hours from the first step, so that the first step has 0. At a step without observation
+    it is what `carried_forward` says; at one with, that says 0.
+    """
+    count, longest, width = steps.values.shape
+    index_T = np.arange(longest)[None, :, None]
+    last = np.maximum.accumulate(np.where(steps.observed, index_T, 0), axis=1)
+    before = np.concatenate([np.zeros_like(last[:, :1]), last[:, :-1]], axis=1)
+    hours = np.broadcast_to(steps.hours[:, :, None], (count, longest, width))
+    gap = np.take_along_axis(hours, before, axis=1) - hours
+    return np.maximum(gap, 0).astype(np.float32)

@@ -75,22 +75,21 @@ class RecordSource(Section):
     def _columns_belong_to_wide(self) -> Self:
         if self.columns is not None and self.format != "wide":
             raise ValueError("`columns` belongs to the wide form")
+        if self.format in ("meds", "fhir", "omop") and (named := self._named_columns()):
+            form = self.format.upper()
+            raise ValueError(f"the columns of {form} are its own: leave out {', '.join(named)}")
+        if self.birth is not None and self.time is not None and self.time_unit != "timestamp":
+            raise ValueError("`birth` is a date: it needs `time_unit: timestamp`")
         return self
 
-    @model_validator(mode="after")
-    def _standards_name_their_own_columns(self) -> Self:
-        if self.format in ("fhir", "omop"):
-            named = [
-                f"`{name}`"
-                for name, field in type(self).model_fields.items()
-                if name not in ("format", "path") and getattr(self, name) != field.default
-            ]
-            if named:
-                raise ValueError(
-                    f"{', '.join(named)}: {self.format} says itself where everything stands; "
-                    "leave out all but `format` and `path`"
-                )
-        return self
+    def _named_columns(self) -> list[str]:
+        """What was said of columns that differs from what holds when nothing is said."""
+        fields = type(self).model_fields
+        return [
+            name
+            for name in fields
+            if name not in ("format", "path") and getattr(self, name) != fields[name].default
+        ]
 
 
 class SubjectTable(Section):
@@ -113,7 +112,7 @@ class RecordsSpec(Section):
     drop          codes that are not events (identifiers, the outcome itself).
     tables        facts about patients, joined by the same name as `subject`.
     shards        Parquet files the events are spread over; one patient stands in one of them.
-                  Absent: as many as give each about a million events.
+                  Absent: as many as give each about 260,000 events.
     reject_limit  rejected share of the rows above which the run ends with exit code 3.
     """
 
@@ -123,3 +122,10 @@ class RecordsSpec(Section):
     tables: tuple[SubjectTable, ...] = ()
     shards: int | None = Field(default=None, ge=1, le=4096)
     reject_limit: float = Field(default=0.05, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _one_kind_of_time(self) -> Self:
+        timed = [source for source in self.sources if source.time is not None]
+        if len({source.time_unit == "timestamp" for source in timed}) > 1:
+            raise ValueError("one source has dates, another times from the patient's own start")
+        return self

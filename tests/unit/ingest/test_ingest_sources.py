@@ -102,9 +102,7 @@ def test_a_folder_without_such_files_says_what_is_wanted(
 @pytest.mark.parametrize("form", ["fhir", "omop"])
 def test_a_standard_takes_no_names_of_columns(form: str) -> None:
     text = f"name: a\nrecords:\n  sources:\n    - {{format: {form}, path: x, code: c, unit: u}}\n"
-    with pytest.raises(
-        SpecError, match=r"`code`, `unit`: .* leave out all but `format` and `path`"
-    ):
+    with pytest.raises(SpecError, match="are its own: leave out code, unit"):
         parse_spec(text)
     sound = parse_spec(f"name: a\nrecords: {{sources: [{{format: {form}, path: x}}]}}\n").records
     assert sound is not None
