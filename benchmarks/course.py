@@ -51,8 +51,9 @@ def _forecast(folder: Path) -> list[Figure]:
                 value=f"{ours[1]:.4f}",
                 bar=f"below carried forward {carried[1]:.4f}",
                 ok=bool(ours[1] < carried[1]),
-                note=f"mean error {ours[0]:.3f} (carried {carried[0]:.3f}, boosting {boosted[0]:.3f}"
-                f"; its pinball {boosted[1]:.4f}); {ours[2]:.0%} in the 80 % interval",
+                note=f"mean error {ours[0]:.3f} (carried {carried[0]:.3f}, boosting "
+                f"{boosted[0]:.3f}; its pinball {boosted[1]:.4f}); {ours[2]:.0%} in the 80 % "
+                "interval",
             )
         )
     return rows
@@ -75,8 +76,8 @@ def _recurrence(folder: Path) -> list[Figure]:
                 value=f"{ours:.4f}",
                 bar=f"Cox − .01 = {cox - 0.01:.4f}",
                 ok=bool(ours >= cox - 0.01),
-                note=f"Cox {cox:.4f}; integrated Brier {mean_of(result, NETWORK, _BRIER):.4f} beside "
-                f"{mean_of(result, COX, _BRIER):.4f}",
+                note=f"Cox {cox:.4f}; integrated Brier {mean_of(result, NETWORK, _BRIER):.4f} "
+                f"beside {mean_of(result, COX, _BRIER):.4f}",
             )
         )
     return rows

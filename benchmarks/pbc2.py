@@ -1,7 +1,7 @@
-"""Figure 2: survival on PBC2, 5 folds by patient, beside Cox on the last visit in the same report.
+"""Figure 2: survival on PBC2, 5 folds by patient, beside Cox in the same reports.
 
-Bars: Uno's C of the network at each horizon no lower than Cox's less .01. Leak-free: the age is that
-at entry, and the time since then comes from the visits, never from the end of follow-up.
+Bars: Uno's C of the network at each horizon no lower than Cox's less .01. Leak-free: the age is
+that at entry, and the time since then comes from the visits, never from the end of follow-up.
 """
 
 import tempfile
@@ -58,7 +58,8 @@ def figures() -> list[Figure]:
 
 def mean_of(result: CrossvalResult, model: str, name: str) -> float:
     """Mean over folds of one measure of one model."""
-    return next(m.mean for m in result.measures if (m.model, m.name) == (model, name))
+    found = next(m.mean for m in result.measures if (m.model, m.name) == (model, name))
+    return float("nan") if found is None else found
 
 
 def _concordance(result: CrossvalResult, days: float, elsewhere: float) -> Figure:

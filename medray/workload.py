@@ -81,7 +81,7 @@ class Monitor:
 
 
 Rivals = Mapping[str, Mapping[str, np.ndarray[Any, Any]] | str]
-"""Name of a simple model → target → probability (B,); or, in words, why it could not be fitted."""
+"""Name of a simple model → target → its answers; or, in words, why it could not be fitted."""
 
 
 class Workload(Protocol[P, F]):
@@ -159,9 +159,9 @@ class Workload(Protocol[P, F]):
     ) -> Rivals:
         """Simple models, learned from the items of `train`, on those of `held_out`.
 
-        Name → target → what `Calibration.apply` gives of the network's logits: a probability (B,),
-        curves or quantiles. They stand in every report beside the network, so that nobody mistakes
-        it for progress.
+        Each answers what `Calibration.apply` gives of the network's logits: probabilities, curves
+        or quantiles. They stand in every report beside the network, so that nobody mistakes it for
+        progress.
         """
         ...
 

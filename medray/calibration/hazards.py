@@ -34,7 +34,7 @@ def incidence(logits_BKC: Array) -> Array:
 
 
 def at(curves: Array, edges_T: ArrayLike, times_H: Sequence[float] | Array) -> Array:
-    """Risk curves (..., T) at other times (..., H): linear between edges, constant past the last."""
+    """Risk (..., T) at other times (..., H): linear between edges, constant past the last."""
     edges = np.asarray(edges_T, np.float64)
     times = np.clip(np.asarray(times_H, np.float64), edges[0], edges[-1])
     right = np.clip(np.searchsorted(edges, times), 1, len(edges) - 1)

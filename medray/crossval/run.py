@@ -196,9 +196,9 @@ def _on_ray(specs: Mapping[int, str]) -> Iterator[int]:
 def _measures(reports: Sequence[Report]) -> Iterator[Measure]:
     """Means over folds, the network first, then the simple models."""
     for index, target in enumerate(reports[0].targets):
-        each = [by_model(report.targets[index]) for report in reports]
-        for model, name in dict.fromkeys(key for numbers in each for key in numbers):
-            values = tuple(numbers.get((model, name)) for numbers in each)
+        folds = [by_model(report.targets[index]) for report in reports]
+        for model, name in dict.fromkeys(key for numbers in folds for key in numbers):
+            values = tuple(numbers.get((model, name)) for numbers in folds)
             there = [value for value in values if value is not None]
             mean = float(np.mean(there)) if there else None
             deviation = float(np.std(there, ddof=1)) if len(there) > 1 else None

@@ -56,7 +56,10 @@ def forecast_results(question: Question) -> Iterator[ForecastResult]:
         horizons=tuple(
             _horizon(question, index, truth_LH, answers[NETWORK], patients_L) for index in places
         ),
-        models=tuple(_model(question, name, truth_LH, answers, patients_L) for name in answers),
+        models=(
+            *(_model(question, name, truth_LH, answers, patients_L) for name in answers),
+            *(ForecastModel(name=n, note=why) for n, why in question.not_fitted().items()),
+        ),
         subgroups=_subgroups(question, truth_LH, answers[NETWORK], patients_L, rows),
         replicates=question.replicates(len(truth_LH)),
     )

@@ -24,8 +24,8 @@ class Question:
 
     train_truth  what was observed of the items of `train`: whence the weights against censoring.
     columns      subgroup columns of the held-out items.
-    rivals       name of a simple model → its answers, as `Calibration.apply` gives them, or why it
-                 has none.
+    rivals       name of a simple model → its answers, as `Calibration.apply` gives them; or, in
+                 words, why it could not be fitted.
     """
 
     target: Target
@@ -40,8 +40,12 @@ class Question:
     def answers(self) -> Mapping[str, Array]:
         """Calibrated answers of the network, first, and of its rivals."""
         found = self.calibration.apply(self.target.name, self.held_out.logits)
-        answered = {n: one for n, one in self.rivals.items() if not isinstance(one, str)}
-        return {NETWORK: found, **answered}
+        fitted = {name: one for name, one in self.rivals.items() if not isinstance(one, str)}
+        return {NETWORK: found, **fitted}
+
+    def not_fitted(self) -> Mapping[str, str]:
+        """Simple models that could not be fitted, and why."""
+        return {name: one for name, one in self.rivals.items() if isinstance(one, str)}
 
     def replicates(self, items: int) -> int:
         """As many as the spec asks for, but fewer where every one of them is long work."""

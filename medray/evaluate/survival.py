@@ -153,7 +153,10 @@ def _result(name: str, part: _Part, not_scored: int) -> SurvivalResult:
         horizons=tuple(_horizon(part, index) for index in range(len(part.horizons))),
         thirds=tuple(_thirds(part, last_L)),
         logrank_p=number(logrank_test(part.days, part.causes, group, cause=part.cause).p),
-        models=tuple(_model(part, model, integrated[model]) for model in part.curves),
+        models=(
+            *(_model(part, model, integrated[model]) for model in part.curves),
+            *(SurvivalModel(name=n, note=why) for n, why in part.question.not_fitted().items()),
+        ),
         subgroups=_subgroups(part),
         replicates=part.question.replicates(len(part.days)),
     )

@@ -126,10 +126,12 @@ def cut(columns: Mapping[str, Array], predict_at: PredictTimes) -> ColumnArrays:
     for row, all_times in enumerate(columns["event_time"]):
         facts = int(np.searchsorted(all_times, NO_TIME, side="right"))
         timed = all_times[facts:]
-        alive = timed[columns["event_code"][row][facts:] != _BIRTH]
+        alive = columns["event_code"][row] != _BIRTH
+        alive[:facts] = False
+        first = int(all_times[alive][0]) if alive.any() else 0
         before = 0
         for moment in _moments(columns, row, alive, predict_at):
-            if not len(alive) or alive[0] > moment:
+            if not alive.any() or first > moment:
                 continue
             end = facts + int(np.searchsorted(timed, moment, side="right"))
             rows.append(row)
@@ -156,16 +158,18 @@ def cut(columns: Mapping[str, Array], predict_at: PredictTimes) -> ColumnArrays:
 def _moments(
     columns: Mapping[str, Array], row: int, alive: Array, predict_at: PredictTimes
 ) -> list[int]:
-    """Prediction times of one patient, rising; `alive`: times of events that are no birth."""
+    """Prediction times of one patient, rising; `alive` (E,): events with a time, but no birth."""
+    times = columns["event_time"][row][alive]
     if isinstance(predict_at, PredictAt):
         if predict_at.code is not None:
-            times = columns["event_time"][row][_are(columns, row, predict_at.code, predict_at.text)]
-            return np.unique(times[times != NO_TIME]).tolist()
-        start = int(columns["start"][row])  # `observe` knows whose follow-up reaches them
+            hit = _are(columns, row, predict_at.code, predict_at.text)[alive]
+            return np.unique(times[hit]).tolist()
+        start = int(columns["start"][row])
+        # `observe` knows whose follow-up reaches them
         return sorted({start + round(days * DAY) for days in predict_at.days})
-    if not len(alive):
+    if not len(times):
         return []
-    return [int(alive[-1])] if predict_at == "end" else np.unique(alive).tolist()
+    return [int(times[-1])] if predict_at == "end" else np.unique(times).tolist()
 
 
 def observe(

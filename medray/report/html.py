@@ -66,6 +66,7 @@ def render_html(report: Report, pictures: Mapping[str, bytes]) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        extensions=["jinja2.ext.loopcontrols"],
     )
     return environment.get_template("report.html.j2").render(
         report=report,

@@ -108,7 +108,7 @@ def _multiclass_models(result: MulticlassResult) -> dict[tuple[str, str], float 
 def _survival_models(result: SurvivalResult) -> dict[tuple[str, str], float | None]:
     found: dict[tuple[str, str], float | None] = {}
     days = [at.horizon_days for at in result.horizons]
-    for model in result.models:
+    for model in (one for one in result.models if not one.note):
         for horizon, uno, brier in zip(days, model.uno, model.brier, strict=True):
             found[model.name, f"Uno’s C up to {horizon:g} days"] = uno
             found[model.name, f"Brier at {horizon:g} days"] = brier
@@ -121,7 +121,7 @@ def _survival_models(result: SurvivalResult) -> dict[tuple[str, str], float | No
 def _forecast_models(result: ForecastResult) -> dict[tuple[str, str], float | None]:
     found: dict[tuple[str, str], float | None] = {}
     days = [at.horizon_days for at in result.horizons]
-    for model in result.models:
+    for model in (one for one in result.models if not one.note):
         for index, horizon in enumerate(days):
             found[model.name, f"mean error at {horizon:g} days"] = model.error[index]
             found[model.name, f"pinball at {horizon:g} days"] = model.pinball[index]

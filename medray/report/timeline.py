@@ -34,15 +34,17 @@ class SurvivalHorizon(Section):
 class SurvivalModel(Section):
     """One model on the same items; lists are by horizon.
 
+    note  why it could not be fitted, when it could not.
     gain  Uno's C of the network at the last horizon less its own; null for the network.
     """
 
     name: str
-    harrell: float | None
-    antolini: float | None
-    integrated_brier: float | None
-    uno: tuple[float | None, ...]
-    brier: tuple[float | None, ...]
+    note: str = ""
+    harrell: float | None = None
+    antolini: float | None = None
+    integrated_brier: float | None = None
+    uno: tuple[float | None, ...] = ()
+    brier: tuple[float | None, ...] = ()
     gain: Estimate | None = None
 
 
@@ -109,13 +111,15 @@ class ForecastHorizon(Section):
 class ForecastModel(Section):
     """One model on the same values; lists are by horizon.
 
+    note  why it could not be fitted, when it could not.
     gain  by how much the network's mean absolute error is smaller; null for the network.
     """
 
     name: str
-    error: tuple[float | None, ...]
-    pinball: tuple[float | None, ...]
-    coverage: tuple[float | None, ...]
+    note: str = ""
+    error: tuple[float | None, ...] = ()
+    pinball: tuple[float | None, ...] = ()
+    coverage: tuple[float | None, ...] = ()
     gain: tuple[Estimate, ...] = ()
 
 

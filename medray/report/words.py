@@ -177,7 +177,9 @@ def facts(result: TargetResult) -> list[Fact]:
     """What stands beside the headline of a result on timelines."""
     if isinstance(result, SurvivalResult) and not result.undefined:
         at = result.horizons[-1]
-        best = max((m.uno[-1] for m in result.models[1:] if m.uno[-1] is not None), default=None)
+        best = max(
+            (m.uno[-1] for m in result.models[1:] if m.uno and m.uno[-1] is not None), default=None
+        )
         return [
             Fact(
                 f"Risk within {days_text(at.horizon_days)}",
