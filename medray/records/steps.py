@@ -119,11 +119,11 @@ def steps_of(
     strange += np.bincount(item_E[fact_E][~met], minlength=count)
     shape = (count, longest)
     return Steps(
-        values=values.reshape(*shape, -1),
-        observed=observed.reshape(*shape, -1),
+        values=values.reshape(*shape, values.shape[1]),
+        observed=observed.reshape(*shape, observed.shape[1]),
         hours=hours.reshape(shape),
         lengths=lengths,
-        codes=codes.reshape(*shape, -1),
+        codes=codes.reshape(*shape, codes.shape[1]),
         static=static,
         static_known=known,
         unknown=strange,
