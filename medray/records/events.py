@@ -150,7 +150,7 @@ def _times(table: pa.Table, source: RecordSource) -> tuple[Array, NDArray[np.boo
     if source.time_unit != "timestamp" and source.format != "meds":
         number_N = numbers(column)
         scale = _MICROSECONDS[source.time_unit]
-        fits_N = np.abs(number_N) * scale / 1e6 < _SECONDS_OF_9999  # NaN does not
+        fits_N = np.abs(number_N) < _SECONDS_OF_9999 * 1e6 / scale  # NaN does not
         micros_N = np.where(fits_N, np.round(np.where(fits_N, number_N, 0) * scale), 0)
         time_N = micros_N.astype("i8").view("M8[us]")
         time_N[~fits_N] = np.datetime64("NaT")

@@ -183,7 +183,7 @@ def check_labels(folder: Path, outcome: str) -> None:
     expected: dict[tuple[int, Any], bool] = {}
     for subject, timed in events.items():
         last = max(time for time, _ in timed)
-        for now in {time for time, _ in timed}:
+        for now in {time for time, code in timed if code != meds.birth_code}:
             later = [time for time, code in timed if code == outcome and time > now]
             if later and min(later) <= now + horizon:
                 expected[subject, now] = True
