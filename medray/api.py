@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from medray.demo.run import DemoSummary
     from medray.evaluate.run import EvaluationResult
     from medray.explain.events import Explanation
+    from medray.export import MedsSummary
     from medray.ingest.records import RecordsSummary
     from medray.ingest.summary import IngestSummary
     from medray.inspection import Inspection
@@ -121,6 +122,21 @@ def explain(
 
     found = run(package, subject, dataset=dataset, at=at, target=target, device=device)
     return found, {} if out is None else write(found, out, top)
+
+
+def export_meds(
+    source: str | RunSpec, out: str, sets: Sequence[str] = (), progress: Progress | None = None
+) -> MedsSummary:
+    """Dataset of timelines → a folder in the Medical Event Data Standard (MEDS 0.4).
+
+    source  a spec, whose task gives the labels, or the output folder of a run.
+    """
+    from medray.export import export_meds as run
+
+    if isinstance(source, str) and not source.lower().endswith((".yaml", ".yml")):
+        return run(source, out, progress=progress)
+    checked = validate(source, sets)
+    return run(checked.dataset_uri, out, checked, progress)
 
 
 def inspect(path: str) -> Inspection:

@@ -26,6 +26,13 @@ app = typer.Typer(
     add_completion=False,
 )
 
+export = typer.Typer(
+    help="Write a dataset in a form that other tools read.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(export, name="export")
+
 Spec = Annotated[str, typer.Argument(help="The run's YAML file.", metavar="SPEC")]
 Sets = Annotated[
     list[str] | None,
@@ -145,6 +152,26 @@ def predict(
     rows = api.predict(package, files, explain, device)
     output.predict(rows, as_json=as_json)
     raise typer.Exit(3 if all(row.rejected for row in rows) else 0)
+
+
+@export.command("meds")
+def export_meds(
+    source: Annotated[
+        str,
+        typer.Argument(help="The run's YAML file, or its output folder.", metavar="SPEC|OUTPUT"),
+    ],
+    out: Annotated[str, typer.Option(help="A new folder, or one of an earlier export.")],
+    sets: Sets = None,
+) -> None:
+    """Patients' records as a MEDS 0.4 folder.
+
+    Events by split, codes, splits; with a spec that asks whether something happens (event_within)
+    also its labels. Checked with the `meds` package.
+    """
+    from medray import api
+    from medray.cli import output
+
+    output.exported(_with_progress(api.export_meds, source, out, sets or []))
 
 
 @app.command()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from medray.demo.run import DemoSummary
     from medray.evaluate.run import EvaluationResult
     from medray.explain.events import Explanation
+    from medray.export import MedsSummary
     from medray.ingest.records import RecordsSummary
     from medray.ingest.summary import IngestSummary
     from medray.inspection import Inspection
@@ -105,6 +106,11 @@ def explanation(found: "Explanation", files: Mapping[str, str], top: int, *, as_
 
 def _part(value: float) -> str:
     return f"{value:+.3f}".replace("-", "−")
+
+
+def exported(summary: "MedsSummary") -> None:
+    """What was written, split by split."""
+    _done(summary.headline(), summary.to_dict())
 
 
 def inspection(found: "Inspection", *, as_json: bool) -> None:
