@@ -30,7 +30,10 @@ FIGURES = {
         6: "startup",
         7: "train_throughput",
         8: "front_door",
-    }
+    },
+    "timeline": {
+        1: "icu_mortality",
+    },
 }
 
 
