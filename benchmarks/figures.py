@@ -33,6 +33,12 @@ FIGURES = {
     },
     "timeline": {
         1: "icu_mortality",
+        2: "pbc2",
+        3: "survival_metrics",
+        4: "timeline_parity",
+        5: "records_scale",
+        6: "course",
+        7: "records_bad_input",
     },
 }
 

@@ -80,6 +80,10 @@ class Monitor:
     best: Literal["max", "min"]
 
 
+Rivals = Mapping[str, Mapping[str, np.ndarray[Any, Any]] | str]
+"""Name of a simple model → target → its answers; or, in words, why it could not be fitted."""
+
+
 class Workload(Protocol[P, F]):
     """A prediction task. Holds no state: state is params, fitted and modules."""
 
@@ -152,12 +156,19 @@ class Workload(Protocol[P, F]):
 
     def baselines(
         self, train: Columns, held_out: Columns, params: P, fitted: F, seed: int
-    ) -> Mapping[str, Mapping[str, np.ndarray[Any, Any]]]:
+    ) -> Rivals:
         """Simple models, learned from the items of `train`, on those of `held_out`.
 
-        Name → target → what `Calibration.apply` gives of the network's logits: a probability (B,),
-        curves or quantiles. They stand in every report beside the network, so that nobody mistakes
-        it for progress.
+        Each answers what `Calibration.apply` gives of the network's logits: probabilities, curves
+        or quantiles. They stand in every report beside the network, so that nobody mistakes it for
+        progress.
+        """
+        ...
+
+    def unseen(self, columns: Columns, params: P, fitted: F) -> np.ndarray[Any, Any] | None:
+        """Parts of every item (B,) that the model cannot know, as `train` never showed their kind.
+
+        None where a task does not count them.
         """
         ...
 

@@ -50,9 +50,9 @@ def crossval(result: "CrossvalResult") -> None:
     console().print(f"[bold]{result.headline()}[/]", highlight=False)
     table = Table("target", "model", "measure", "mean", "SD", "folds")
     for row in result.measures:
-        each = " ".join(f"{value:.3f}" for value in row.folds)
-        numbers = (f"{row.mean:.4f}", f"{row.deviation:.4f}", each)
-        table.add_row(row.target, row.model, row.name, *numbers)
+        each = " ".join("–" if value is None else f"{value:.3f}" for value in row.folds)
+        numbers = ("–" if v is None else f"{v:.4f}" for v in (row.mean, row.deviation))
+        table.add_row(row.target, row.model, row.name, *numbers, each)
     console().print(table)
     console().print(f"  reports of the folds: {', '.join(result.reports)}", soft_wrap=True)
 

@@ -30,12 +30,15 @@ from medray.schema import EVENTS
 from medray.spec.models import SPLITS
 from medray.spec.records import RecordsSpec
 
+_TELLING = 10  # events from which a record is nobody else's by chance
+
 
 class RecordsMeta(BaseModel):
     """dataset.json of a dataset of timelines.
 
     sources_sha256  of all that it was made from.
-    levels          every code with its texts: what the 64-bit names of TIMELINE stand for.
+    levels          every code with its texts: what the 64-bit names of TIMELINE stand for. Texts
+                    that hardly any event has are left out: they may tell of one patient.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -118,11 +121,8 @@ class RecordsDataset:
         return 28 * sum(split_rows(self._labels, split)["events"].to_pylist())
 
     def hashes(self) -> dict[str, str]:
-        """item_id → SHA-256 of what the record says, times relative to its first."""
-        ids, hashes = self._labels["item_id"], self._labels["record_sha256"]
-        pairs = zip(ids.to_pylist(), hashes.to_pylist(), strict=True)
-        # an empty record is nobody's copy
-        return {one: sha if sha is not None else f"empty {one}" for one, sha in pairs}
+        """See `record_hashes`."""
+        return record_hashes(self._labels)
 
     def fingerprint(self) -> str:
         """SHA-256 over all records and all facts about their patients."""
@@ -169,6 +169,17 @@ class RecordsDataset:
         """Every shard: subject_id (text) and TIMELINE columns of its patients."""
         for uri in self._files:
             yield to_timelines(storage.read_parquet([uri], EVENTS))
+
+
+def record_hashes(subjects: pa.Table) -> dict[str, str]:
+    """item_id → SHA-256 of what the record says, times relative to its first.
+
+    A record of few events has a name of its own instead: two patients with one visit each say the
+    same by chance, and are no copy of each other.
+    """
+    names = ("item_id", "events", "record_sha256")
+    rows = zip(*(subjects[name].to_pylist() for name in names), strict=True)
+    return {one: sha if events >= _TELLING else f"of {one}" for one, events, sha in rows}
 
 
 def to_timelines(events: pa.Table) -> ColumnArrays:

@@ -5,7 +5,8 @@ written to report/openings.jsonl before its pixels are read. Shapes: N items.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -16,16 +17,19 @@ from numpy.typing import NDArray
 from medray import storage
 from medray.dataset import AnyDataset, RecordsDataset, check_leaks
 from medray.errors import DataError, RejectError
-from medray.evaluate.cohort import check_held_out, cohort_of
+from medray.evaluate.cohort import UNSEEN, check_held_out, cohort_of, coverage_of
+from medray.evaluate.forecast import forecast_results
 from medray.evaluate.mistakes import binary_mistakes, multiclass_mistakes
 from medray.evaluate.multiclass import multiclass_result
+from medray.evaluate.question import Question
 from medray.evaluate.results import Scored, Settings, binary_result, with_baselines
+from medray.evaluate.survival import survival_results
 from medray.explain.heatmap import as_uint8, encode_png, heatmap_png
 from medray.package import Package, Task, add_evaluation
 from medray.provenance import provenance
 from medray.report.card import evaluation_metrics, render_card
 from medray.report.document import (
-    BinaryResult,
+    CoverageRow,
     History,
     Mistake,
     Opening,
@@ -39,7 +43,7 @@ from medray.score.predictor import Predictor
 from medray.spec.load import spec_sha256
 from medray.spec.models import SPLITS, RunSpec
 from medray.train.source import open_run
-from medray.workload import Target
+from medray.workload import Rivals, Target
 from medray.workloads import WORKLOADS
 
 Array = NDArray[Any]
@@ -121,7 +125,7 @@ def evaluate(
     task = workload or WORKLOADS[package.workload]
     dataset = open_run(spec)
     left_out = check_leaks(dataset.labels(), dataset.hashes(), spec.split.identical_images)
-    labels = _labels(dataset, left_out, task, package)
+    labels = _labels(dataset, left_out, task, predictor)
     truth = _truth(task, package, labels)
     held_out_N = labels["split"] == "held_out"
     check_held_out(targets, {name: values[held_out_N] for name, values in truth.items()})
@@ -133,7 +137,25 @@ def evaluate(
     )
     columns, absent = _group_columns(spec.evaluate.subgroups, held_out.columns)
     rivals = _rivals(spec, predictor, task, dataset, left_out, held_out, tell)
-    results, pictures = _results(spec, predictor, tuning, held_out, columns, rivals, tell)
+    train_truth = {name: values[labels["split"] == "train"] for name, values in truth.items()}
+    questions = [
+        Question(
+            target=target,
+            held_out=scored,
+            tuning=tuning.scored(target.name),
+            train_truth=train_truth[target.name],
+            calibration=package.calibration,
+            columns=columns,
+            rivals={
+                name: found if isinstance(found, str) else found[target.name]
+                for name, found in rivals.items()
+            },
+            settings=Settings(spec.evaluate, spec.seed),
+        )
+        for target in targets
+        if (scored := held_out.scored(target.name)) is not None
+    ]
+    results, pictures = _results(questions, predictor, held_out, tell)
     fingerprint = dataset.fingerprint()
     report = Report(
         name=package.name,
@@ -152,6 +174,7 @@ def evaluate(
             labels["study_id"],
             task.unit,
         ),
+        coverage=_coverage(dataset, left_out, labels),
         targets=results,
         history=history_of(package.metrics.get("history") or []),
         openings=openings,
@@ -159,6 +182,17 @@ def evaluate(
         spec=spec.model_dump(mode="json"),
     )
     return _write(spec, package, report, pictures)
+
+
+def _coverage(
+    dataset: AnyDataset, left_out: set[str], labels: Mapping[str, Array]
+) -> tuple[CoverageRow, ...]:
+    """What of the records the model can use; of images nothing is counted."""
+    if UNSEEN not in labels:
+        return ()
+    rows = dataset.labels().select(["item_id", "split"]).to_pylist()
+    patients = Counter(row["split"] for row in rows if row["item_id"] not in left_out)
+    return coverage_of(patients, labels["split"], labels["subject_id"], labels[UNSEEN])
 
 
 def _silent(_: dict[str, Any]) -> None:
@@ -188,11 +222,11 @@ def _record_opening(spec: RunSpec, package: Package) -> tuple[Opening, ...]:
 
 
 def _labels(
-    dataset: AnyDataset, left_out: set[str], task: Task, package: Package
+    dataset: AnyDataset, left_out: set[str], task: Task, predictor: Predictor
 ) -> dict[str, Array]:
     """Labels of the items of all splits; of images without reading a pixel."""
     if isinstance(dataset, RecordsDataset):
-        parts = [_items(split, dataset, left_out, task, package) for split in SPLITS]
+        parts = [_counted(split, dataset, left_out, task, predictor) for split in SPLITS]
     else:
         parts = [_without(dataset.columns(split), left_out) for split in SPLITS]
     filled = [part for part in parts if len(part["item_id"])]
@@ -208,6 +242,16 @@ def _items(
 ) -> dict[str, Array]:
     params = task.params_model.model_validate(package.spec.params)
     return dict(task.items(_without(dataset.read(split), left_out), params))
+
+
+def _counted(
+    split: str, dataset: AnyDataset, left_out: set[str], task: Task, predictor: Predictor
+) -> dict[str, Array]:
+    """Items of a split with what of them is unknown to the model."""
+    items = _items(split, dataset, left_out, task, predictor.package)
+    params, fitted = predictor.learned
+    unseen = task.unseen(items, params, fitted)
+    return items if unseen is None else items | {UNSEEN: unseen}
 
 
 def _predict_split(
@@ -250,7 +294,7 @@ def _rivals(
     left_out: set[str],
     held_out: _Split,
     tell: Progress,
-) -> Mapping[str, Mapping[str, Array]]:
+) -> Rivals:
     """Name → target → what a simple model says of the held-out items."""
     if not spec.evaluate.baselines or not isinstance(dataset, RecordsDataset):
         return {}
@@ -270,58 +314,80 @@ def _group_columns(
     return present, tuple(name for name in names if name not in columns)
 
 
+def _binary(question: Question) -> Iterator[TargetResult]:
+    target, here = question.target, question.held_out
+    result = binary_result(
+        target.name,
+        here,
+        question.tuning,
+        question.calibration,
+        question.columns,
+        question.settings,
+    )
+    yield with_baselines(result, here, question.rivals, question.settings)
+
+
+def _multiclass(question: Question) -> Iterator[TargetResult]:
+    target = question.target
+    yield multiclass_result(
+        target.name,
+        target.classes,
+        question.held_out,
+        question.tuning,
+        question.calibration,
+        question.columns,
+        question.settings,
+    )
+
+
+_RESULTS: Mapping[str, Callable[[Question], Iterator[TargetResult]]] = {
+    "binary": _binary,
+    "multiclass": _multiclass,
+    "survival": survival_results,
+    "quantiles": forecast_results,
+}
+
+
 def _results(
-    spec: RunSpec,
-    predictor: Predictor,
-    tuning: _Split,
-    held_out: _Split,
-    columns: Mapping[str, Array],
-    rivals: Mapping[str, Mapping[str, Array]],
-    tell: Progress,
+    questions: Sequence[Question], predictor: Predictor, held_out: _Split, tell: Progress
 ) -> tuple[tuple[TargetResult, ...], dict[str, bytes]]:
     """Give results of every target, and the pictures of their mistakes by name."""
-    settings = Settings(spec.evaluate, spec.seed)
-    calibration = predictor.package.calibration
     results: list[TargetResult] = []
     pictures: dict[str, bytes] = {}
-    total = len(predictor.targets)
-    for number, target in enumerate(predictor.targets):
+    total = len(questions)
+    for number, question in enumerate(questions):
         tell({"stage": "measure", "done": number, "total": total, "unit": "targets"})
-        here, before = held_out.scored(target.name), tuning.scored(target.name)
-        if here is None:
-            continue
-        result = (
-            binary_result(target.name, here, before, calibration, columns, settings)
-            if target.kind == "binary"
-            else multiclass_result(
-                target.name, target.classes, here, before, calibration, columns, settings
-            )
-        )
-        if isinstance(result, BinaryResult):
-            scores = {name: found[target.name] for name, found in rivals.items()}
-            result = with_baselines(result, here, scores, settings)
-        if not result.undefined and "pixels" in held_out.columns:
-            drawn = _mistakes(target, here, predictor, spec.evaluate.mistakes)
-            named = [
-                (mistake.model_copy(update={"picture": f"{number}-{i}"}), row)
-                for i, (row, mistake) in enumerate(drawn)
-            ]
-            for mistake, row in named:
-                picture = _picture(predictor, target, held_out.columns["pixels"][row])
-                pictures[str(mistake.picture)] = picture
-            result = result.model_copy(update={"mistakes": tuple(m for m, _ in named)})
-        results.append(result)
+        for result in _RESULTS[question.target.kind](question):
+            if "pixels" in held_out.columns and not result.undefined:
+                found, drawn = _with_mistakes(result, question, predictor, held_out, str(number))
+                results.append(found)
+                pictures |= drawn
+            else:
+                results.append(result)
     tell({"stage": "measure", "done": total, "total": total, "unit": "targets"})
     return tuple(results), pictures
 
 
-def _mistakes(
-    target: Target, held_out: Scored, predictor: Predictor, most: int
-) -> list[tuple[int, Mistake]]:
-    calibration = predictor.package.calibration
+def _with_mistakes(
+    result: TargetResult, question: Question, predictor: Predictor, held_out: _Split, prefix: str
+) -> tuple[TargetResult, dict[str, bytes]]:
+    """Add the most confident mistakes, and their pictures by name."""
+    pictures: dict[str, bytes] = {}
+    mistakes: list[Mistake] = []
+    for index, (row, mistake) in enumerate(_mistakes(question)):
+        name = f"{prefix}-{index}"
+        pictures[name] = _picture(predictor, question.target, held_out.columns["pixels"][row])
+        mistakes.append(mistake.model_copy(update={"picture": name}))
+    return result.model_copy(update={"mistakes": tuple(mistakes)}), pictures
+
+
+def _mistakes(question: Question) -> list[tuple[int, Mistake]]:
+    target, most = question.target, question.settings.evaluate.mistakes
     if target.kind == "binary":
-        return binary_mistakes(target.name, held_out, calibration, most)
-    return multiclass_mistakes(target.name, target.classes, held_out, calibration, most)
+        return binary_mistakes(target.name, question.held_out, question.calibration, most)
+    return multiclass_mistakes(
+        target.name, target.classes, question.held_out, question.calibration, most
+    )
 
 
 def _picture(predictor: Predictor, target: Target, pixels: Array) -> bytes:

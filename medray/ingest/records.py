@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 import medray
 from medray import storage
 from medray.dataset import RecordsMeta, check_leaks
-from medray.dataset.records import read_records_meta
+from medray.dataset.records import read_records_meta, record_hashes
 from medray.errors import DataError, MedrayError, OutputConflictError, UsageError
 from medray.ingest import shards
 from medray.ingest.join import LabelTable, index_of, read_tables, take
@@ -115,7 +115,17 @@ def _range(quantiles: Sequence[float], unit: str) -> str:
     return f"median {median:,.4g}{unit} ({quarter:,.4g}–{three:,.4g}; {low:,.4g} to {high:,.4g})"
 
 
-_ITEM_COLUMNS = ("item_id", "study_id", "split", "start", "prediction_time", "row", *TIMELINE)
+_ITEM_COLUMNS = (
+    "item_id",
+    "study_id",
+    "split",
+    "start",
+    "prediction_time",
+    "row",
+    "told",
+    *TIMELINE,
+)
+_NAMED = 5  # events: what fewer say may be a note about one patient, and packages carry the names
 _LENIENT = frozenset({"missing_value", "duplicate_event"})
 
 
@@ -167,6 +177,9 @@ def ingest_records(spec: RunSpec, *, progress: Progress | None = None) -> Record
     if stored is not None and stored.sources_sha256 == identity:
         told = _nothing_to_do(output, started)
         if told is not None:
+            if storage.exists(output.staging):  # of a run that was killed after its last word
+                with locked(output.staging, "ingest"):
+                    output.remove_staging()
             return told
     job = _Job(spec, spec.records, output, key, units, tables, identity, progress or _silent)
     with locked(output.staging, "ingest"):
@@ -284,7 +297,7 @@ def _subjects(job: _Job, gathered: Finished) -> pa.Table:
     required = [True] * len(numbers)
     for settings, read, rows in zip(job.records.tables, job.tables, rows_of, strict=True):
         places = [rows.get(number, -1) for number in numbers]
-        job.summary.unmatched[read.name] = sum(place < 0 for place in places)
+        job.summary.unmatched[read.name] = sum(place < 0 for place in places[: seen.num_rows])
         for name in read.taken:
             columns[name] = take(read.table[name], places)
         if settings.required:
@@ -355,11 +368,9 @@ def _splits(
 
 def _without_copies(job: _Job, whole: pa.Table) -> pa.Table:
     """Refuse a record that stands in two splits under two names, or leave the copies out."""
-    ids = whole["item_id"].to_pylist()
-    hashes = dict(zip(ids, whole["record_sha256"].to_pylist(), strict=True))
-    left_out = check_leaks(whole, hashes, job.spec.split.identical_images)
+    left_out = check_leaks(whole, record_hashes(whole), job.spec.split.identical_images)
     job.summary.identical_left_out = len(left_out)
-    pairs = zip(ids, whole["split"].to_pylist(), strict=True)
+    pairs = zip(whole["item_id"].to_pylist(), whole["split"].to_pylist(), strict=True)
     splits = [None if one in left_out else split for one, split in pairs]
     index = whole.column_names.index("split")
     return whole.set_column(index, "split", pa.array(splits, pa.string()))
@@ -415,7 +426,10 @@ def _finish(job: _Job, tally: Tally) -> None:
         records=job.records,
         key_check=pseudonym(job.key, "check", "medray"),
         sources_sha256=job.identity,
-        levels={row.code: tuple(row.levels) for row in job.summary.timelines.codes},
+        levels={
+            row.code: tuple(text for text, events in row.levels.items() if events >= _NAMED)
+            for row in job.summary.timelines.codes
+        },
         provenance=provenance(),
     )
     data = (meta.model_dump_json(indent=2) + "\n").encode()

@@ -128,7 +128,7 @@ def _files(source: RecordSource) -> list[tuple[str, int, int]]:
 
 
 def _is_table(uri: str) -> bool:
-    return uri.lower().endswith((".csv", ".csv.gz", ".tsv", ".parquet"))
+    return uri.lower().endswith((".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet"))
 
 
 def _units(source: int, file: int, uri: str, size: int, mtime_ns: int) -> Iterator[Row]:
@@ -222,7 +222,18 @@ def _scatter_one(
 
 
 def _tables(unit: Row, source: RecordSource) -> Iterator[pa.Table]:
-    """Blocks of one unit, the wanted columns only."""
+    """Blocks of one unit, the wanted columns only. Raises DataError for a file that breaks off."""
+    try:
+        yield from _blocks(unit, source)
+    except (pa.ArrowException, OSError, EOFError) as error:
+        raise DataError(
+            f"file {unit['file']} of source {unit['source']} cannot be read to its end: "
+            f"{type(error).__name__}",
+            remedy="write it again, or take it out of `records.sources`",
+        ) from error
+
+
+def _blocks(unit: Row, source: RecordSource) -> Iterator[pa.Table]:
     fs, path = storage.filesystem(unit["uri"])
     if unit["groups"] is not None:
         with fs.open_input_file(path) as stream:
@@ -244,6 +255,13 @@ def _csv_tables(stream: Any, source: RecordSource, unit: Row) -> Iterator[pa.Tab
     separator = max(",;\t", key=first.count)
     names = [name.strip() for name in next(csv.reader(io.StringIO(first), delimiter=separator), [])]
     wanted = list(columns_of(source, names))
+    twice = sorted({name for name in wanted if names.count(name) > 1})
+    if twice:
+        raise DataError(
+            f"file {unit['file']} of source {unit['source']} names a column twice: "
+            f"{', '.join(twice)}",
+            remedy="rename one of them",
+        )
     try:
         reader = pacsv.open_csv(
             pa.PythonFile(_Joined(bytes(head), stream), mode="r"),

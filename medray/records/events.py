@@ -10,7 +10,6 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from medray.errors import Code, UsageError
@@ -28,8 +27,10 @@ _MICROSECONDS: Final = {
     "years": 365.25 * 86400e6,
 }
 _SECONDS_OF_9999 = 253402300799.0
-_NULLS = frozenset({"", "na", "n/a", "nan", "null", "none", "#n/a"})
+_NULLS = frozenset({"", "na", "n/a", "nan", "null", "#n/a"})  # "none" is an answer: oedema, none
 _EMPTY = frozenset({""})  # of names: Na is sodium
+_LARGEST = float(np.finfo(np.float32).max)  # MEDS keeps values as float32
+_EXACT = 2.0**53  # below it a float64 holds every whole number
 
 # Events of one batch: EVENTS' columns but for the subject, still by its own name, and whence.
 RAW_EVENTS = pa.schema(
@@ -70,8 +71,7 @@ def columns_of(source: RecordSource, names: Sequence[str]) -> tuple[str, ...]:
     time = () if source.time is None else (source.time,)
     wanted: tuple[str, ...] = (source.subject, *time)
     if source.format == "long":
-        wanted += (source.code, source.value, *filter(None, (source.unit,)))
-        wanted += (source.birth,) if source.birth and source.birth in names else ()
+        wanted += (source.code, source.value, *filter(None, (source.unit, source.birth)))
     elif source.format == "meds":
         wanted = ("subject_id", "time", "code", "numeric_value")
         wanted += ("text_value",) if "text_value" in names else ()
@@ -79,6 +79,11 @@ def columns_of(source: RecordSource, names: Sequence[str]) -> tuple[str, ...]:
         others = [name for name in names if name not in (*wanted, source.birth)]
         wanted += tuple(source.columns if source.columns is not None else others)
         wanted += tuple(n for n in (*source.static, source.birth) if n and n not in wanted)
+        if not set(wanted) - {source.subject, source.time}:
+            raise UsageError(
+                "a wide file of `records.sources` has no column that could become events",
+                remedy="check `columns`, `static` and `birth` of the source",
+            )
     absent = [name for name in wanted if name not in names]
     if absent:
         raise UsageError(
@@ -97,20 +102,23 @@ def normalise(
 ) -> Batch:
     """Rows of one file, numbered from `first_row`, → events and refusals."""
     row_N = np.arange(first_row, first_row + table.num_rows)
-    subject_N = _subjects(table[source.subject])
+    subject_N = _names(table[source.subject])
     time_N, wrong_N = _times(table, source)
     make = _wide if source.format == "wide" else _long
     frame = make(table, source, subject_N, time_N, wrong_N, row_N)
     return _judge(frame, codes, drop)
 
 
-def _subjects(column: pa.ChunkedArray) -> Objects:
-    """Names of patients as text; None where a row names none."""
-    if pa.types.is_floating(column.type):  # 12.0, from a table with gaps, is the patient "12"
-        whole = pc.equal(pc.floor(column), column)  # pyright: ignore[reportAttributeAccessIssue]
-        if pc.all(whole).as_py() in (True, None):  # pyright: ignore[reportAttributeAccessIssue]
-            column = column.cast(pa.int64())
-    return _texts(column, _EMPTY)
+def _names(column: pa.ChunkedArray) -> Objects:
+    """Names of patients or codes as text; None where a row holds none."""
+    if not pa.types.is_floating(column.type):
+        return _texts(column, _EMPTY)
+    # 12.0, from a table with gaps, is the patient "12"; value by value: blocks must agree
+    number_N = _numbers(column)
+    text_N = _texts(column)
+    whole = np.flatnonzero((np.abs(number_N) < _EXACT) & (number_N == np.floor(number_N)))
+    text_N[whole] = [str(int(number)) for number in number_N[whole]]
+    return text_N
 
 
 def _texts(column: pa.ChunkedArray, nulls: frozenset[str] = _NULLS) -> Objects:
@@ -133,7 +141,7 @@ def _times(table: pa.Table, source: RecordSource) -> tuple[Array, NDArray[np.boo
             table.num_rows, bool
         )
     column = table[source.time]
-    empty_N = np.array([value is None for value in _texts(column)])
+    empty_N = ~_there(_texts(column))
     if source.time_unit != "timestamp" and source.format != "meds":
         number_N = _numbers(column)
         scale = _MICROSECONDS[source.time_unit]
@@ -149,7 +157,9 @@ def _times(table: pa.Table, source: RecordSource) -> tuple[Array, NDArray[np.boo
 def _timestamps(column: pa.ChunkedArray) -> Array:
     kind = column.type
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        return column.cast(pa.timestamp("us")).to_pandas().to_numpy("M8[us]")
+        # the part of a microsecond is cut off, as nanoseconds have more than MEDS keeps
+        cut = pa.types.is_timestamp(kind) and kind.unit == "ns"
+        return column.cast(pa.timestamp("us"), safe=not cut).to_pandas().to_numpy("M8[us]")
     # a zone is taken off after the change to UTC; no zone: as it stands
     parsed = pd.to_datetime(
         pd.Series(_texts(column), dtype="object"), errors="coerce", format="ISO8601", utc=True
@@ -158,12 +168,14 @@ def _timestamps(column: pa.ChunkedArray) -> Array:
 
 
 def _numbers(column: pa.ChunkedArray) -> NDArray[np.float64]:
-    """Numbers as float64, NaN for what is none."""
+    """Numbers as float64, NaN for what is none; dates and the like are none."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
     kind = column.type
     if pa.types.is_boolean(kind):
         column = column.cast(pa.uint8())
-    if pa.types.is_dictionary(kind):
-        column = column.cast(kind.value_type)
+    elif pa.types.is_temporal(kind):
+        return np.full(len(column), np.nan)
     numbers: Any = pd.to_numeric(column.to_pandas(), errors="coerce")
     return numbers.to_numpy(dtype=np.float64, na_value=np.nan)
 
@@ -193,12 +205,19 @@ def _cells(column: pa.ChunkedArray) -> tuple[NDArray[np.float64], Objects]:
     """Values and texts: a cell is a number, a text, or neither."""
     value_N = _numbers(column)
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+    if not (_is_text(kind) or pa.types.is_temporal(kind)):
         return value_N, np.full(len(value_N), None, object)
     text_N = _texts(column)
     # "inf" and the like count as numbers, to be refused as such
     text_N[~np.isnan(value_N)] = None
     return value_N, text_N
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return any(
+        is_one(kind)
+        for is_one in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    )
 
 
 def _long(
@@ -210,7 +229,7 @@ def _long(
     row_N: Array,
 ) -> _Frame:
     meds = source.format == "meds"
-    code_N = _texts(table["code" if meds else source.code], _EMPTY)
+    code_N = _names(table["code" if meds else source.code])
     value_N, text_N = _cells(table["numeric_value" if meds else source.value])
     if meds and "text_value" in table.column_names:
         text_N = _texts(table["text_value"])
@@ -262,12 +281,12 @@ def _wide(
 def _births(column: pa.ChunkedArray, subject_N: Objects, row_N: Array) -> _Frame:
     """One event MEDS_BIRTH per row that tells one; doubles fall out with the others."""
     time_N = _timestamps(column)
-    there = ~np.isnat(time_N)
+    there = _there(_texts(column))
     count = int(there.sum())
     return _Frame(
         subject_N[there],
         time_N[there],
-        np.zeros(count, bool),
+        np.isnat(time_N[there]),
         np.full(count, BIRTH, object),
         np.full(count, np.nan),
         np.full(count, None, object),
@@ -290,7 +309,7 @@ def _judge(frame: _Frame, codes: Mapping[str, CodeSpec], drop: Sequence[str]) ->
     refuse(no_code_M, Code.NO_CODE)
     refuse(frame.time_wrong, Code.INVALID_TIME)
     value_M = frame.value.copy()
-    refuse(np.isinf(value_M), Code.INVALID_VALUE)
+    refuse(np.abs(value_M) > _LARGEST, Code.INVALID_VALUE)
     for name in np.unique(names_M):
         spec = codes.get(str(name))
         if spec is None:
@@ -301,6 +320,7 @@ def _judge(frame: _Frame, codes: Mapping[str, CodeSpec], drop: Sequence[str]) ->
         low = -np.inf if spec.low is None else spec.low
         high = np.inf if spec.high is None else spec.high
         refuse(of_M & ((value_M < low) | (value_M > high)), Code.IMPLAUSIBLE_VALUE)
+    refuse(np.abs(value_M) > _LARGEST, Code.INVALID_VALUE)  # after its unit was changed
     kept_M = ~_there(reason_M) & ~dropped_M
     refused_M = _there(reason_M) & ~dropped_M
     value_K = value_M[kept_M].astype(np.float32)

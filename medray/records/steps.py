@@ -122,13 +122,13 @@ def steps_of(
     strange += np.bincount(item_E[fact_E][~met], minlength=count)
     shape = (count, longest)
     return Steps(
-        values=values[0].reshape(*shape, -1),
-        least=values[1].reshape(*shape, -1),
-        greatest=values[2].reshape(*shape, -1),
-        observed=observed.reshape(*shape, -1),
+        values=values[0].reshape(*shape, observed.shape[1]),
+        least=values[1].reshape(*shape, observed.shape[1]),
+        greatest=values[2].reshape(*shape, observed.shape[1]),
+        observed=observed.reshape(*shape, observed.shape[1]),
         hours=hours.reshape(shape),
         lengths=lengths,
-        codes=codes.reshape(*shape, -1),
+        codes=codes.reshape(*shape, codes.shape[1]),
         static=static,
         static_known=known,
         unknown=strange,
@@ -221,8 +221,8 @@ def _members(
         low, high = np.searchsorted(ordered, [channel.code, channel.code + 1])
         mask = np.zeros(len(code), bool)
         mask[order[low:high]] = True
-        mask &= ~np.isnan(value) if channel.text == NONE else text != NONE
         had |= mask
+        mask &= ~np.isnan(value) if channel.text == NONE else text != NONE
         members.append((index, channel, mask))
     return members
 

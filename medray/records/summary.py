@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
+from medray.records.events import BIRTH
 from medray.spec.base import Section
 
 _DAY = np.timedelta64(86_400_000_000, "us")
@@ -78,8 +79,9 @@ class TimelineSummary(Section):
 def summarize_shard(events: pa.Table) -> tuple[Shard, pa.Table]:
     """Sums of a shard (EVENTS and `file`, `source`; sorted by subject), and its subjects.
 
-    Subjects: subject_id, events, first, last (null without times), record_sha256 over all that
-    the record says, relative to its first time, so that one record under two names shows.
+    Subjects: subject_id, events, first, last (null without times; a birth is none: the record
+    begins after it), record_sha256 over all that the record says, relative to its first time, so
+    that one record under two names shows.
     """
     subject_N = events["subject_id"].to_numpy()
     time_N = events["time"].to_numpy(zero_copy_only=False).astype("M8[us]")
@@ -112,14 +114,14 @@ def summarize_shard(events: pa.Table) -> tuple[Shard, pa.Table]:
 
 
 def _subject(one: int, events: pa.Table, time_N: Any, start: int, end: int) -> dict[str, Any]:
-    times = time_N[start:end]
-    timed = times[~np.isnat(times)]
+    times, piece = time_N[start:end], events.slice(start, end - start)
+    codes = piece["code"].to_pylist()
+    timed = times[~np.isnat(times) & (np.array(codes, object) != BIRTH)]
     first, last = (timed.min(), timed.max()) if len(timed) else (None, None)
-    piece = events.slice(start, end - start)
     digest = hashlib.sha256()
     if first is not None:
         digest.update((times - first).astype("i8").tobytes())
-    digest.update("\0".join(piece["code"].to_pylist()).encode())
+    digest.update("\0".join(codes).encode())
     value_n = piece["numeric_value"].to_numpy(zero_copy_only=False).astype("f4")
     digest.update(value_n.tobytes())
     digest.update("\0".join(text or "" for text in piece["text_value"].to_pylist()).encode())

@@ -70,7 +70,20 @@ class RecordSource(Section):
     def _columns_belong_to_wide(self) -> Self:
         if self.columns is not None and self.format != "wide":
             raise ValueError("`columns` belongs to the wide form")
+        if self.format == "meds" and (own := self._named_columns()):
+            raise ValueError(f"the columns of MEDS are its own: leave out {', '.join(own)}")
+        if self.birth is not None and self.time is not None and self.time_unit != "timestamp":
+            raise ValueError("`birth` is a date: it needs `time_unit: timestamp`")
         return self
+
+    def _named_columns(self) -> list[str]:
+        """What was said of columns that differs from what holds when nothing is said."""
+        fields = type(self).model_fields
+        return [
+            name
+            for name in fields
+            if name not in ("format", "path") and getattr(self, name) != fields[name].default
+        ]
 
 
 class SubjectTable(Section):
@@ -102,3 +115,10 @@ class RecordsSpec(Section):
     tables: tuple[SubjectTable, ...] = ()
     shards: int = Field(default=16, ge=1, le=4096)
     reject_limit: float = Field(default=0.05, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _one_kind_of_time(self) -> Self:
+        timed = [source for source in self.sources if source.time is not None]
+        if len({source.time_unit == "timestamp" for source in timed}) > 1:
+            raise ValueError("one source has dates, another times from the patient's own start")
+        return self

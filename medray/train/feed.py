@@ -37,7 +37,7 @@ def bucketed(order: Tensor, sizes: Array, batch: int, generator: torch.Generator
     """The same items in another order: batches of like length, each anywhere in the epoch.
 
     Only items that stood within so many batches of each other come together, so that a batch is
-    still a draw from all. Those left over stay the last of `order`: an epoch may leave them out, and
+    still a draw from all. Those left over stay the last of `order`: an epoch leaves them out, and
     they must not be the longest every time.
     """
     whole, rest = order[: len(order) // batch * batch], order[len(order) // batch * batch :]

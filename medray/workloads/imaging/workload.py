@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from medray.errors import Code, RejectError
-from medray.workload import Batch, Columns, Modules, Monitor, Objective, Target
+from medray.workload import Batch, Columns, Modules, Monitor, Objective, Rivals, Target
 from medray.workloads.imaging import classifier, fit, heatmap, labels, measure
 from medray.workloads.imaging.params import ImagingFitted, ImagingParams
 
@@ -131,9 +131,15 @@ class Imaging:
         params: ImagingParams,
         fitted: ImagingFitted,
         seed: int,
-    ) -> Mapping[str, Mapping[str, Array]]:
+    ) -> Rivals:
         """None: no simple model reads pictures."""
         return {}
+
+    def unseen(
+        self, columns: Columns, params: ImagingParams, fitted: ImagingFitted
+    ) -> Array | None:
+        """None: a picture has no codes."""
+        return None
 
     def explain(
         self, modules: Modules, batch: Batch, target: str, class_index: int, params: ImagingParams

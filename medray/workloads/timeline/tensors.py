@@ -3,6 +3,7 @@
 Shapes: B items, T steps of the longest, V channels, S facts, K codes of a step.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ Array = np.ndarray[Any, Any]
 
 OUTCOME = "outcome"  # observed value of an item, made by `Timeline.items`
 INPUTS = (*TIMELINE, "prediction_time")
+_ROWS = 512
 _IN_TIME = ("carried", "least", "greatest", "observed", "since", "gap", "hours", "codes")
 
 
@@ -30,6 +32,20 @@ def steps(columns: Columns, params: TimelineParams, fitted: TimelineFitted) -> S
         step_hours=params.step_hours,
         max_steps=params.max_steps,
     )
+
+
+def unseen(columns: Columns, params: TimelineParams, fitted: TimelineFitted) -> Array:
+    """Events of every item (B,) whose code the model does not know."""
+    return np.concatenate([part.unknown for part in in_parts(columns, params, fitted)])
+
+
+def in_parts(columns: Columns, params: TimelineParams, fitted: TimelineFitted) -> Iterator[Steps]:
+    """Time steps of many items, some at a time: padding is to the longest of a part."""
+    rows = len(columns["prediction_time"])
+    inputs = {name: columns[name] for name in INPUTS}
+    for at in range(0, max(rows, 1), _ROWS):
+        part = {name: values[at : at + _ROWS] for name, values in inputs.items()}
+        yield steps(part, params, fitted)
 
 
 def collate(columns: Columns, params: TimelineParams, fitted: TimelineFitted) -> Batch:

@@ -17,7 +17,7 @@ from medray.models.rnn import Layout, Recurrent
 from medray.records import tasks
 from medray.records.tasks import TIMELINE
 from medray.records.vocabulary import SUMS, learn, sums_of
-from medray.workload import Batch, Columns, Modules, Monitor, Objective, Target
+from medray.workload import Batch, Columns, Modules, Monitor, Objective, Rivals, Target
 from medray.workloads.timeline import tensors
 from medray.workloads.timeline.heads import HEADS
 from medray.workloads.timeline.heads.head import OUTCOME_SUMS, merged
@@ -64,7 +64,7 @@ class Timeline:
 
     def summarize(self, columns: Columns, params: TimelineParams) -> pa.Table:
         """Sums of values by code of one batch, and how often the outcome happens."""
-        table = sums_of({name: columns[name] for name in TIMELINE})
+        table = sums_of({name: columns[name] for name in (*TIMELINE, "told")})
         outcome = HEADS[params.task].sums(np.asarray(columns[OUTCOME], np.float64))
         for field in OUTCOME_SUMS:  # they stand in the first row
             values = [outcome[field.name], *[None] * (table.num_rows - 1)]
@@ -75,7 +75,7 @@ class Timeline:
         """Channels, their scale, known codes. Raises DataError when nothing can be learned."""
         vocabulary = learn(
             summaries.select(SUMS.names),
-            min_items=params.min_patients,
+            min_patients=params.min_patients,
             channels=params.channels,
             presence=params.codes,
         )
@@ -175,9 +175,15 @@ class Timeline:
         params: TimelineParams,
         fitted: TimelineFitted,
         seed: int,
-    ) -> Mapping[str, Mapping[str, Array]]:
+    ) -> Rivals:
         """Simple models of the same question."""
         return HEADS[params.task].baselines(train, held_out, params, fitted, seed)
+
+    def unseen(
+        self, columns: Columns, params: TimelineParams, fitted: TimelineFitted
+    ) -> Array | None:
+        """Events of each record whose code `train` never showed, or too seldom (`min_patients`)."""
+        return tensors.unseen(columns, params, fitted)
 
     def explain(
         self, modules: Modules, batch: Batch, target: str, class_index: int, params: TimelineParams

@@ -12,11 +12,10 @@ import pyarrow as pa
 from torch import Tensor
 
 from medray.records.steps import Vocabulary
-from medray.workload import Columns, Target
+from medray.workload import Columns, Rivals, Target
 from medray.workloads.timeline.params import TimelineFitted, TimelineParams
 
 Array = np.ndarray[Any, Any]
-Baselines = Mapping[str, Mapping[str, Array]]
 
 OUTCOME_SUMS = (
     pa.field("rows", pa.int64()),  # items whose outcome is known
@@ -52,7 +51,7 @@ class Head:
     answer: Callable[[Tensor, TimelineParams], Tensor]
     loss: Callable[[Tensor, Tensor, TimelineParams, TimelineFitted], Tensor]
     measure: Callable[[Array, Array, TimelineParams, TimelineFitted], Mapping[str, float]]
-    baselines: Callable[[Columns, Columns, TimelineParams, TimelineFitted, int], Baselines]
+    baselines: Callable[[Columns, Columns, TimelineParams, TimelineFitted, int], Rivals]
 
 
 def counted(rows: int, positives: int) -> dict[str, Any]:
