@@ -10,7 +10,7 @@ themselves is the difference between that record and an empty one.
 Shapes: B items (1 here), T steps, V channels, S facts, K codes of a step, N points of the path.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,18 +27,21 @@ Array = np.ndarray[Any, Any]
 Scalar = Callable[[Modules, Batch], Tensor]
 """What is explained: (B,) of a batch; each item's own, whatever stands beside it."""
 
+Ends = Mapping[str, tuple[Tensor, Tensor]]
+
 TOLERANCE: Final = 0.01  # of the difference that is explained
 _NOISE = 1e-4  # differences of an answer in float32 that say nothing
 _POINTS: Final = (32, 64, 128, 256, 512)
 _VALUES_AT_ONCE = 1 << 22  # of the inputs, per pass
-_PATH = ("carried", "observed", "gap", "present", "facts")
+_GAPS = ("since", "gap")  # which of the two is read depends on the network
+_EXTREMES = ("least", "greatest")  # there where steps hold several values
 
 
 @dataclass(frozen=True, slots=True)
 class Attribution:
     """Credit for the inputs of one item, in the unit of the scalar, float64.
 
-    timed     (1, T, V): of value, mask and gap together. codes (1, T, K). facts (1, S).
+    timed     (1, T, V): of value, mask, gap and extremes together. codes (1, T, K). facts (1, S).
     answer    the scalar. bare: with the times of the entries alone. empty: of an empty record.
     error     what the credits miss of answer - bare.
     points    of the path.
@@ -126,7 +129,10 @@ def integrated_gradients(
     with torch.backends.cudnn.flags(enabled=False):
         with torch.no_grad():
             bare, answer = (
-                float(scalar(modules, _batch(side, item))) for side in zip(*ends, strict=True)
+                float(
+                    scalar(modules, _batch({name: one[side] for name, one in ends.items()}, item))
+                )
+                for side in (0, 1)
             )
             empty = float(scalar(modules, _empty(item)))
         for points in _POINTS:
@@ -134,10 +140,11 @@ def integrated_gradients(
             error = answer - bare - sum(float(values.sum()) for values in credit.values())
             if abs(error) < max(tolerance * abs(answer - bare), _NOISE):
                 break
+    codes, facts = credit.pop("present"), credit.pop("facts")
     return Attribution(
-        timed=credit["carried"] + credit["observed"] + credit["gap"],
-        codes=credit["present"],
-        facts=credit["facts"].reshape(1, 2, -1).sum(axis=1),
+        timed=np.sum(list(credit.values()), axis=0),
+        codes=codes,
+        facts=facts.reshape(1, 2, -1).sum(axis=1),
         answer=answer,
         bare=bare,
         empty=empty,
@@ -146,42 +153,37 @@ def integrated_gradients(
     )
 
 
-def _ends(item: Batch) -> tuple[tuple[Tensor, Tensor], ...]:
-    """Start and end of the path of every input in `_PATH`, each (1, …)."""
+def _ends(item: Batch) -> Ends:
+    """Start and end of the path of every input, each (1, …)."""
     hours = item["hours"]
-    gap = torch.log1p((hours[:, :1] - hours).clamp_min(0))[..., None].expand_as(item["since"])
-    ends = {
-        "carried": item["carried"].float(),
-        "observed": item["observed"].float(),
-        "gap": torch.log1p(item["since"].float()),
-        "present": (item["codes"] > 0).float(),
-        "facts": item["facts"].float(),
-    }
-    starts = {name: torch.zeros_like(end) for name, end in ends.items()} | {"gap": gap}
-    return tuple((starts[name].contiguous(), ends[name]) for name in _PATH)
+    entered = torch.log1p((hours[:, :1] - hours).clamp_min(0))[..., None]
+    known = ("carried", "observed", *(name for name in _EXTREMES if name in item))
+    ends = {name: item[name].float() for name in known}
+    ends |= {name: torch.log1p(item[name].float()) for name in _GAPS}
+    ends |= {"present": (item["codes"] > 0).float(), "facts": item["facts"].float()}
+    starts = {name: torch.zeros_like(end) for name, end in ends.items()}
+    starts |= {name: entered.expand_as(ends[name]).contiguous() for name in _GAPS}
+    return {name: (starts[name], end) for name, end in ends.items()}
 
 
-def _batch(values: tuple[Tensor, ...], item: Batch) -> dict[str, Tensor]:
+def _batch(values: Mapping[str, Tensor], item: Batch) -> dict[str, Tensor]:
     """A batch of points of the path, (N, …) each, at the times of the item's entries."""
-    inputs = dict(zip(_PATH, values, strict=True))
-    count = len(inputs["carried"])
+    count = len(values["carried"])
     fixed = {name: item[name].expand(count, *item[name].shape[1:]) for name in ("hours", "codes")}
-    lengths = item["lengths"].expand(count)
-    return {**inputs, **fixed, "lengths": lengths, "since": torch.expm1(inputs["gap"])}
+    gaps = {name: torch.expm1(values[name]) for name in _GAPS}
+    return {**values, **fixed, **gaps, "lengths": item["lengths"].expand(count)}
 
 
 def _empty(item: Batch) -> dict[str, Tensor]:
     """One entry at the prediction time, in which nothing is known."""
-    first = {name: torch.zeros_like(item[name][:, :1]) for name in ("carried", "since", "codes")}
-    hours = torch.zeros_like(item["hours"][:, :1])
-    facts, lengths = torch.zeros_like(item["facts"]), torch.ones_like(item["lengths"])
+    names = ("carried", *_GAPS, *(name for name in _EXTREMES if name in item), "codes", "hours")
+    first = {name: torch.zeros_like(item[name][:, :1]) for name in names}
     return {
         **first,
         "observed": torch.zeros_like(first["carried"]),
         "present": torch.zeros_like(first["codes"], dtype=torch.float32),
-        "hours": hours,
-        "facts": facts,
-        "lengths": lengths,
+        "facts": torch.zeros_like(item["facts"]),
+        "lengths": torch.ones_like(item["lengths"]),
     }
 
 
@@ -189,33 +191,34 @@ def _path_sum(
     modules: Modules,
     item: Batch,
     scalar: Scalar,
-    ends: tuple[tuple[Tensor, Tensor], ...],
+    ends: Ends,
     points: int,
 ) -> dict[str, Array]:
     """Gradients summed along the path, by Gauss-Legendre quadrature: a credit per input."""
     from captum.attr import IntegratedGradients
 
     # a record without codes, or a network without facts, has inputs of no width
-    used = [place for place, (_, end) in enumerate(ends) if end.numel()]
-    credit = {name: np.zeros(end.shape) for name, (_, end) in zip(_PATH, ends, strict=True)}
+    used = [name for name, (_, end) in ends.items() if end.numel()]
+    credit = {name: np.zeros(end.shape) for name, (_, end) in ends.items()}
     if not used:
         return credit
 
     def answer(*moving: Tensor) -> Tensor:
         count = len(moving[0])
-        values = [end.expand(count, *end.shape[1:]) for _, end in ends]
-        for place, tensor in zip(used, moving, strict=True):
-            values[place] = tensor
-        return scalar(modules, _batch(tuple(values), item))
+        values = {name: end.expand(count, *end.shape[1:]) for name, (_, end) in ends.items()}
+        values |= dict(zip(used, moving, strict=True))
+        found = scalar(modules, _batch(values, item))
+        # what a network does not read has a gradient, too: none
+        return found + 0.0 * sum(tensor.flatten(1).sum(dim=1) for tensor in moving)
 
-    width = sum(end.numel() for _, end in ends)
+    width = sum(end.numel() for _, end in ends.values())
     with torch.enable_grad():
         found = IntegratedGradients(answer).attribute(
-            tuple(ends[place][1] for place in used),
-            baselines=tuple(ends[place][0] for place in used),
+            tuple(ends[name][1] for name in used),
+            baselines=tuple(ends[name][0] for name in used),
             n_steps=points,
             internal_batch_size=max(1, min(points, _VALUES_AT_ONCE // width)),
         )
-    for place, tensor in zip(used, found, strict=True):
-        credit[_PATH[place]] = tensor.detach().double().cpu().numpy()
+    for name, tensor in zip(used, found, strict=True):
+        credit[name] = tensor.detach().double().cpu().numpy()
     return credit
