@@ -21,7 +21,7 @@ from medray import storage
 from medray.dataset import RecordsMeta, check_leaks
 from medray.dataset.records import read_records_meta, record_hashes
 from medray.errors import DataError, MedrayError, OutputConflictError, UsageError
-from medray.ingest import shards
+from medray.ingest import shards, sources
 from medray.ingest.join import LabelTable, index_of, read_tables, take
 from medray.ingest.output import Output, locked, require_ours
 from medray.ingest.parts import Finished, Row
@@ -43,8 +43,10 @@ Progress = Callable[[dict[str, Any]], None]
 class RecordsSummary:
     """Counts of one ingest of records, and of the dataset as it stands after it.
 
-    rows             read: rows of events, or filled cells of the wide form
+    rows             read: rows of events, filled cells of the wide form, all that a resource of
+                     FHIR or a row of OMOP tells
                      = events + dropped (codes the spec leaves out) + refused
+    not_used         of those dropped, kinds of rows that no event is made of (FHIR's resources)
     refused          by reason; `missing_value` (the source's "not measured") is among them
     rejected_share   of the rows, `missing_value` and `duplicate_event` not counted
     without_events   patients that a table knows and no source has an event of
@@ -54,6 +56,7 @@ class RecordsSummary:
     rows: int = 0
     events: int = 0
     dropped: int = 0
+    not_used: dict[str, int] = field(default_factory=dict[str, int])
     refused: dict[str, int] = field(default_factory=dict[str, int])
     files: int = 0
     resumed: int = 0
@@ -84,7 +87,8 @@ class RecordsSummary:
         held = self.timelines
         return {
             "rows read": self.rows,
-            "left out by the spec": self.dropped,
+            "left out": self.dropped,
+            "no events are made of": self.not_used,
             "refused": self.refused,
             "patients over several files": held.split_over_files,
             "patients without events": self.without_events,
@@ -165,7 +169,7 @@ def ingest_records(spec: RunSpec, *, progress: Progress | None = None) -> Record
         raise UsageError("the spec has no `records` section", remedy="add `records: {sources: …}`")
     output = Output(storage.absolute(spec.output_uri))
     key = load_key()
-    units = shards.units_of(spec.records)
+    units = sources.units_of(spec.records)
     tables = read_tables(
         [
             TableSpec(path=t.path, on="patient_id", key=t.key, columns=t.columns)
@@ -230,7 +234,9 @@ def _bring_up(job: _Job, started: float) -> None:
     """Do the work; nothing is published before the check of leaks."""
     folder = storage.join(job.output.staging, job.identity[:24])
     read = storage.join(folder, "scattered")
-    scattered = shards.scatter(job.units, job.records, job.key, read, job.stage("read", "files"))
+    count = job.records.shards or sources.shards_of(job.units)
+    told = job.stage("read", "files")
+    scattered = shards.scatter(job.units, job.records, job.key, count, read, told)
     bases = set(scattered.bases)
     heaps = [
         uri
@@ -239,7 +245,8 @@ def _bring_up(job: _Job, started: float) -> None:
     ]
     gathered = shards.gather(
         heaps,
-        job.records.shards,
+        count,
+        sum(scattered.receipts["events"].to_pylist()),
         job.identity[:24],
         storage.join(folder, "gathered"),
         job.stage("sort", "shards"),
@@ -248,7 +255,10 @@ def _bring_up(job: _Job, started: float) -> None:
     _count(job, tally, scattered)
     if not tally.events:
         raise _no_events(tally)
-    subjects = _subjects(job, gathered)
+    uris = [base + shards.SUBJECTS_SUFFIX for base in gathered.bases]
+    seen = storage.read_parquet(uris, SUBJECTS).sort_by("subject_id")
+    job.summary.timelines = add_up(tally.shards, seen)
+    subjects = _subjects(job, seen)
     job.stage("publish", "events")(0, tally.events)
     _publish(job, _attempt(folder, job.identity), scattered, gathered, subjects)
     job.summary.seconds = round(time.monotonic() - started, 3)
@@ -275,19 +285,16 @@ def _count(job: _Job, tally: Tally, scattered: Finished) -> None:
         )
     summary = job.summary
     summary.rows, summary.events, summary.dropped = tally.read, tally.events, tally.dropped
-    summary.refused = tally.reasons
+    summary.refused, summary.not_used = tally.reasons, tally.not_used
     summary.files = len({(unit["source"], unit["file"]) for unit in job.units})
     summary.resumed = scattered.resumed
     strict = sum(n for reason, n in tally.reasons.items() if reason not in _LENIENT)
     summary.rejected_share = strict / tally.read if tally.read else 0.0
     summary.over_limit = summary.rejected_share > job.records.reject_limit
-    summary.timelines = add_up(tally.shards)
 
 
-def _subjects(job: _Job, gathered: Finished) -> pa.Table:
+def _subjects(job: _Job, seen: pa.Table) -> pa.Table:
     """Facts about every patient, known by events or by a table alone; splits, checked."""
-    uris = [base + shards.SUBJECTS_SUFFIX for base in gathered.bases]
-    seen = storage.read_parquet(uris, SUBJECTS).sort_by("subject_id")
     rows_of = [_rows(table, job.key) for table in job.tables]
     known = set(seen["subject_id"].to_pylist())
     alone = sorted({number for rows in rows_of for number in rows} - known)

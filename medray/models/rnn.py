@@ -84,7 +84,8 @@ class Recurrent(nn.Module):
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         """`carried`, `observed`, `since`, `gap` (B, T, V), `hours` (B, T), `lengths` (B,), `facts`
-        (B, 2S), `codes` (B, T, K), with extremes `least`, `greatest` (B, T, V) → (B, O)."""  # noqa: D205, D209
+        (B, 2S), `codes` (B, T, K), with extremes `least`, `greatest` (B, T, V) → (B, O). `present`
+        (B, T, K), if it is there, is how much of each code."""  # noqa: D205, D209
         state_BTH = self.states(batch)
         return self.read(state_BTH, batch)
 
@@ -96,7 +97,10 @@ class Recurrent(nn.Module):
         hours_BT1 = _compressed(batch["hours"])[..., None]
         parts = [facts_BTS, hours_BT1]
         if self.layout.codes:
-            parts.append(self.embed(batch["codes"]).sum(dim=2))
+            vectors = self.embed(batch["codes"])
+            if "present" in batch:
+                vectors = vectors * batch["present"][..., None]
+            parts.append(vectors.sum(dim=2))
         if self.layout.extremes:
             parts += [batch["least"] * keep, batch["greatest"] * keep]
         rest = torch.cat(parts, dim=2)

@@ -4,6 +4,7 @@ Sums of batches are added up, so that the split may be larger than memory. Shape
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -55,7 +56,7 @@ def sums_of(histories: Mapping[str, Any]) -> pa.Table:
     edges = np.append(starts, len(order))
     rows = [
         _row(keys[:, start], item[start:end], new[start:end], value[start:end])
-        for start, end in zip(edges[:-1], edges[1:], strict=True)
+        for start, end in pairwise(edges)
     ]
     return pa.Table.from_pylist(rows, schema=SUMS)
 

@@ -52,8 +52,10 @@ def bucketed(order: Tensor, sizes: Array, batch: int, generator: torch.Generator
 class Feed(Protocol):
     """Batches of one split, on the training device."""
 
-    steps: int
-    """Updates per epoch, at most; the same for every rank."""
+    @property
+    def steps(self) -> int:
+        """Updates per epoch, at most; the same for every rank."""
+        ...
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """This rank's batches in the shuffled order of `epoch` (from 1)."""

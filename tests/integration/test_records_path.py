@@ -155,6 +155,42 @@ def check_summary(result: CrossvalResult, root: Path) -> None:
     assert stored == json.loads(json.dumps(result.to_dict()))
 
 
+def folds_spec(root: Path) -> RunSpec:
+    write_cohort(root, 60)
+    spec = run_spec(root, split={**HALF, "folds": 2}, train={"epochs": 3, "batch_size": 16})
+    api.ingest(spec)
+    return spec
+
+
+def test_a_fold_that_is_done_is_not_done_again(tmp_path: Path) -> None:
+    spec = folds_spec(tmp_path)
+    by_hand = spec.model_copy(
+        update={
+            "output": str(tmp_path / "out/crossval/fold-0"),
+            "dataset": str(tmp_path / "out/dataset"),
+            "split": spec.split.model_copy(update={"fold": 0}),
+        }
+    )
+    api.train(by_hand)
+    api.evaluate(by_hand)
+    kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "out/crossval/fold-0").rglob("*")}
+    events: list[Any] = []
+    result = api.crossval(spec, progress=events.append)
+    check_summary(result, tmp_path)
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out/crossval/fold-0").rglob("*")} == kept
+    assert [event["done"] for event in events] == [0, 1, 2]
+    held_out: list[int] = []
+    for number in range(2):
+        path = tmp_path / f"out/crossval/fold-{number}/report/report.json"
+        report = Report.model_validate_json(path.read_bytes())
+        held_out += [row.patients for row in report.cohort.rows if row.split == "held_out"]
+        assert len(report.openings) == 1
+    assert sum(held_out) == 60  # each once
+    again = api.crossval(spec)
+    assert again.measures == result.measures
+    assert again.headline() == result.headline()
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
 # Ray deprecates its own settings at import, and leaves sockets to the garbage collector
@@ -162,29 +198,5 @@ def check_summary(result: CrossvalResult, root: Path) -> None:
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_crossval_goes_on_where_it_was(tmp_path: Path) -> None:
-    write_cohort(tmp_path, 60)
-    spec = run_spec(tmp_path, split={**HALF, "folds": 2}, train={"epochs": 3, "batch_size": 16})
-    api.ingest(spec)
-    result = api.crossval(spec)
-    check_summary(result, tmp_path)
-    held_out: list[int] = []
-    for number in range(2):
-        home = tmp_path / f"out/crossval/fold-{number}"
-        report = Report.model_validate_json((home / "report/report.json").read_bytes())
-        held_out += [row.patients for row in report.cohort.rows if row.split == "held_out"]
-        assert len(report.openings) == 1
-    assert sum(held_out) == 60
-
-    # one fold is lost: it alone is done again, in this process, and comes out the same
-    kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "out/crossval/fold-0").rglob("*")}
-    (tmp_path / "out/crossval/fold-1/report/report.json").unlink()
-    events: list[Any] = []
-    again = api.crossval(spec, progress=events.append)
-    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out/crossval/fold-0").rglob("*")} == kept
-    assert again.measures == result.measures
-    assert [event["done"] for event in events] == [0, 1, 2]
-    # nothing left to do
-    third = api.crossval(spec)
-    assert third.measures == result.measures
-    assert third.headline() == result.headline()
+def test_folds_on_ray(tmp_path: Path) -> None:
+    check_summary(api.crossval(folds_spec(tmp_path)), tmp_path)

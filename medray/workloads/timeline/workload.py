@@ -17,7 +17,16 @@ from medray.models.rnn import Layout, Recurrent
 from medray.records import tasks
 from medray.records.tasks import TIMELINE
 from medray.records.vocabulary import SUMS, learn, sums_of
-from medray.workload import Batch, Columns, Modules, Monitor, Objective, Rivals, Target
+from medray.workload import (
+    Batch,
+    Columns,
+    EventCredits,
+    Modules,
+    Monitor,
+    Objective,
+    Rivals,
+    Target,
+)
 from medray.workloads.timeline import tensors
 from medray.workloads.timeline.heads import HEADS
 from medray.workloads.timeline.heads.head import OUTCOME_SUMS, merged
@@ -50,14 +59,10 @@ class Timeline:
     def items(self, columns: Columns, params: TimelineParams) -> Columns:
         """Patients → an item per prediction time, its events cut there, its outcome beside it.
 
-        Items whose outcome is not known keep NaN. Raises DataError when there is none at all.
+        Items whose outcome is not known keep NaN. Patients without an event at or before a
+        prediction time give none.
         """
         items = tasks.cut(columns, params.moments)
-        if len(columns["item_id"]) and not len(items["item_id"]):
-            raise DataError(
-                "no patient has an event at or before a prediction time",
-                remedy="check `params.predict_at` and the times of the records",
-            )
         if all(name in columns for name in self.label_columns(params)):
             items[OUTCOME] = HEADS[params.task].observe(items, columns, params)
         return items
@@ -186,12 +191,23 @@ class Timeline:
         return tensors.unseen(columns, params, fitted)
 
     def explain(
-        self, modules: Modules, batch: Batch, target: str, class_index: int, params: TimelineParams
-    ) -> Mapping[str, Tensor]:
-        """{"attribution": (B, T, V)}: integrated gradients of the logit over values and masks."""
-        from medray.workloads.timeline.attribution import integrated_gradients
+        self,
+        modules: Modules,
+        columns: Columns,
+        target: str,
+        class_index: int,
+        params: TimelineParams,
+        fitted: TimelineFitted,
+    ) -> EventCredits:
+        """Integrated gradients of the target's log-odds, handed to the events of each history."""
+        from medray.workloads.timeline.attribution import explain_items
 
-        return integrated_gradients(modules, batch, params)
+        log_odds_of = HEADS[params.task].log_odds
+
+        def log_odds(modules: Modules, batch: Batch) -> Tensor:
+            return log_odds_of(self.predict(modules, batch, params)[target], params, fitted)
+
+        return explain_items(modules, columns, log_odds, params, fitted)
 
     def example(self, params: TimelineParams, fitted: TimelineFitted, rows: int) -> Columns:
         """Made-up histories over every channel."""

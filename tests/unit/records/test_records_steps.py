@@ -16,7 +16,7 @@ from medray.records.steps import (
     gaps,
     steps_of,
 )
-from tests.unit.records.histories import CODES, Event, columns_of, events
+from tests.unit.records.record_histories import CODES, Event, columns_of, events
 
 TIMED = (
     Channel(code=1, mean=1.0, std=2.0),

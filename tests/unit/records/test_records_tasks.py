@@ -22,7 +22,7 @@ from medray.records.tasks import (
     within,
 )
 from medray.records.tokens import token
-from tests.unit.records.histories import Event, columns_of, events
+from tests.unit.records.record_histories import Event, columns_of, events
 
 BIRTH = token("MEDS_BIRTH")
 

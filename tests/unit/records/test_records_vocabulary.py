@@ -14,7 +14,7 @@ from medray.records.steps import Vocabulary
 from medray.records.tasks import TIMELINE, cut
 from medray.records.tokens import token, tokens
 from medray.records.vocabulary import learn, sums_of
-from tests.unit.records.histories import Event, columns_of, events, in_order
+from tests.unit.records.record_histories import Event, columns_of, events, in_order
 
 
 def of_patients(histories: list[list[Event]], *, min_patients: int = 1) -> Vocabulary:
