@@ -10,7 +10,7 @@ themselves is the difference between that record and an empty one.
 Shapes: B items (1 here), T steps, V channels, S facts, K codes of a step, N points of the path.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,21 +27,19 @@ Array = np.ndarray[Any, Any]
 Scalar = Callable[[Modules, Batch], Tensor]
 """What is explained: (B,) of a batch; each item's own, whatever stands beside it."""
 
-Ends = Mapping[str, tuple[Tensor, Tensor]]
-
 TOLERANCE: Final = 0.01  # of the difference that is explained
 _NOISE = 1e-4  # differences of an answer in float32 that say nothing
 _POINTS: Final = (32, 64, 128, 256, 512)
 _VALUES_AT_ONCE = 1 << 22  # of the inputs, per pass
-_GAPS = ("since", "gap")  # which of the two is read depends on the network
-_EXTREMES = ("least", "greatest")  # there where steps hold several values
+_TIMED = ("carried", "least", "greatest", "observed", "since", "gap")
+_PATH = (*_TIMED, "present", "facts")
 
 
 @dataclass(frozen=True, slots=True)
 class Attribution:
     """Credit for the inputs of one item, in the unit of the scalar, float64.
 
-    timed     (1, T, V): of value, mask, gap and extremes together. codes (1, T, K). facts (1, S).
+    timed     (1, T, V): of values, mask and gap together. codes (1, T, K). facts (1, S).
     answer    the scalar. bare: with the times of the entries alone. empty: of an empty record.
     error     what the credits miss of answer - bare.
     points    of the path.
@@ -123,16 +121,14 @@ def integrated_gradients(
     """
     item = trim(batch)
     ends = _ends(item)
+    shape = item["carried"].shape
     credit: dict[str, Array] = {}
     error, points = np.inf, 0
     # cuDNN's recurrences have no gradient in evaluation mode
     with torch.backends.cudnn.flags(enabled=False):
         with torch.no_grad():
             bare, answer = (
-                float(
-                    scalar(modules, _batch({name: one[side] for name, one in ends.items()}, item))
-                )
-                for side in (0, 1)
+                float(scalar(modules, _batch(side, item))) for side in zip(*ends, strict=True)
             )
             empty = float(scalar(modules, _empty(item)))
         for points in _POINTS:
@@ -140,11 +136,10 @@ def integrated_gradients(
             error = answer - bare - sum(float(values.sum()) for values in credit.values())
             if abs(error) < max(tolerance * abs(answer - bare), _NOISE):
                 break
-    codes, facts = credit.pop("present"), credit.pop("facts")
     return Attribution(
-        timed=np.sum(list(credit.values()), axis=0),
-        codes=codes,
-        facts=facts.reshape(1, 2, -1).sum(axis=1),
+        timed=sum((credit[name] for name in _TIMED if credit[name].size), np.zeros(shape)),
+        codes=credit["present"],
+        facts=credit["facts"].reshape(1, 2, -1).sum(axis=1),
         answer=answer,
         bare=bare,
         empty=empty,
@@ -153,37 +148,51 @@ def integrated_gradients(
     )
 
 
-def _ends(item: Batch) -> Ends:
-    """Start and end of the path of every input, each (1, …)."""
+def _ends(item: Batch) -> tuple[tuple[Tensor, Tensor], ...]:
+    """Start and end of the path of every input in `_PATH`, each (1, …)."""
     hours = item["hours"]
-    entered = torch.log1p((hours[:, :1] - hours).clamp_min(0))[..., None]
-    known = ("carried", "observed", *(name for name in _EXTREMES if name in item))
-    ends = {name: item[name].float() for name in known}
-    ends |= {name: torch.log1p(item[name].float()) for name in _GAPS}
-    ends |= {"present": (item["codes"] > 0).float(), "facts": item["facts"].float()}
+    never = torch.log1p((hours[:, :1] - hours).clamp_min(0))[..., None].expand_as(item["since"])
+    none = torch.zeros_like(never[..., :0])  # steps of one moment have no extremes
+    ends = {
+        "carried": item["carried"].float(),
+        "least": item.get("least", none),
+        "greatest": item.get("greatest", none),
+        "observed": item["observed"].float(),
+        "since": torch.log1p(item["since"].float()),
+        "gap": torch.log1p(item["gap"].float()),
+        "present": (item["codes"] > 0).float(),
+        "facts": item["facts"].float(),
+    }
     starts = {name: torch.zeros_like(end) for name, end in ends.items()}
-    starts |= {name: entered.expand_as(ends[name]).contiguous() for name in _GAPS}
-    return {name: (starts[name], end) for name, end in ends.items()}
+    starts |= {"since": never, "gap": never}
+    return tuple((starts[name].contiguous(), ends[name]) for name in _PATH)
 
 
-def _batch(values: Mapping[str, Tensor], item: Batch) -> dict[str, Tensor]:
+def _batch(values: tuple[Tensor, ...], item: Batch) -> dict[str, Tensor]:
     """A batch of points of the path, (N, …) each, at the times of the item's entries."""
-    count = len(values["carried"])
+    inputs = dict(zip(_PATH, values, strict=True))
+    count = len(inputs["carried"])
     fixed = {name: item[name].expand(count, *item[name].shape[1:]) for name in ("hours", "codes")}
-    gaps = {name: torch.expm1(values[name]) for name in _GAPS}
-    return {**values, **fixed, **gaps, "lengths": item["lengths"].expand(count)}
+    lengths = item["lengths"].expand(count)
+    hours = {name: torch.expm1(inputs[name]) for name in ("since", "gap")}
+    return {**inputs, **hours, **fixed, "lengths": lengths}
 
 
 def _empty(item: Batch) -> dict[str, Tensor]:
     """One entry at the prediction time, in which nothing is known."""
-    names = ("carried", *_GAPS, *(name for name in _EXTREMES if name in item), "codes", "hours")
+    names = ("carried", "since", "gap", "codes")
     first = {name: torch.zeros_like(item[name][:, :1]) for name in names}
+    hours = torch.zeros_like(item["hours"][:, :1])
+    facts, lengths = torch.zeros_like(item["facts"]), torch.ones_like(item["lengths"])
     return {
         **first,
+        "least": torch.zeros_like(first["carried"]),
+        "greatest": torch.zeros_like(first["carried"]),
         "observed": torch.zeros_like(first["carried"]),
         "present": torch.zeros_like(first["codes"], dtype=torch.float32),
-        "facts": torch.zeros_like(item["facts"]),
-        "lengths": torch.ones_like(item["lengths"]),
+        "hours": hours,
+        "facts": facts,
+        "lengths": lengths,
     }
 
 
@@ -191,34 +200,35 @@ def _path_sum(
     modules: Modules,
     item: Batch,
     scalar: Scalar,
-    ends: Ends,
+    ends: tuple[tuple[Tensor, Tensor], ...],
     points: int,
 ) -> dict[str, Array]:
     """Gradients summed along the path, by Gauss-Legendre quadrature: a credit per input."""
     from captum.attr import IntegratedGradients
 
     # a record without codes, or a network without facts, has inputs of no width
-    used = [name for name, (_, end) in ends.items() if end.numel()]
-    credit = {name: np.zeros(end.shape) for name, (_, end) in ends.items()}
+    used = [place for place, (_, end) in enumerate(ends) if end.numel()]
+    credit = {name: np.zeros(end.shape) for name, (_, end) in zip(_PATH, ends, strict=True)}
     if not used:
         return credit
 
     def answer(*moving: Tensor) -> Tensor:
         count = len(moving[0])
-        values = {name: end.expand(count, *end.shape[1:]) for name, (_, end) in ends.items()}
-        values |= dict(zip(used, moving, strict=True))
-        found = scalar(modules, _batch(values, item))
-        # what a network does not read has a gradient, too: none
-        return found + 0.0 * sum(tensor.flatten(1).sum(dim=1) for tensor in moving)
+        values = [end.expand(count, *end.shape[1:]) for _, end in ends]
+        for place, tensor in zip(used, moving, strict=True):
+            values[place] = tensor
+        # each network reads some of the gaps; captum wants a gradient of every input, if of 0
+        unread = sum(tensor.flatten(1).sum(1) for tensor in moving) * 0
+        return scalar(modules, _batch(tuple(values), item)) + unread
 
-    width = sum(end.numel() for _, end in ends.values())
+    width = sum(end.numel() for _, end in ends)
     with torch.enable_grad():
         found = IntegratedGradients(answer).attribute(
-            tuple(ends[name][1] for name in used),
-            baselines=tuple(ends[name][0] for name in used),
+            tuple(ends[place][1] for place in used),
+            baselines=tuple(ends[place][0] for place in used),
             n_steps=points,
             internal_batch_size=max(1, min(points, _VALUES_AT_ONCE // width)),
         )
-    for name, tensor in zip(used, found, strict=True):
-        credit[name] = tensor.detach().double().cpu().numpy()
+    for place, tensor in zip(used, found, strict=True):
+        credit[_PATH[place]] = tensor.detach().double().cpu().numpy()
     return credit
