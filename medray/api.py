@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from medray.crossval import CrossvalResult
     from medray.demo.run import DemoSummary
     from medray.evaluate.run import EvaluationResult
+    from medray.explain.events import Explanation
     from medray.ingest.records import RecordsSummary
     from medray.ingest.summary import IngestSummary
     from medray.inspection import Inspection
@@ -98,6 +99,28 @@ def predict(
 
     predictor = Predictor(package, device=device)
     return [predictor.predict_file(file, explain=explain) for file in files]
+
+
+def explain(
+    package: str,
+    subject: str,
+    *,
+    dataset: str | None = None,
+    at: str | None = None,
+    target: str | None = None,
+    out: str | None = None,
+    top: int = 20,
+    device: str = "auto",
+) -> tuple[Explanation, dict[str, str]]:
+    """What the prediction for a patient rests on, and the files written into the folder `out`.
+
+    See `medray.explanation.explain`; `top` events stand in the page's table.
+    """
+    from medray.explanation import explain as run
+    from medray.explanation import write
+
+    found = run(package, subject, dataset=dataset, at=at, target=target, device=device)
+    return found, {} if out is None else write(found, out, top)
 
 
 def inspect(path: str) -> Inspection:

@@ -22,6 +22,12 @@ P = TypeVar("P", bound=BaseModel)
 F = TypeVar("F", bound=BaseModel)
 
 
+def on_device(batch: Batch, modules: Modules) -> Batch:
+    """A batch where the modules are."""
+    device = next(next(iter(modules.values())).parameters()).device
+    return {name: values.to(device) for name, values in batch.items()}
+
+
 @dataclass(frozen=True, slots=True)
 class Objective:
     """One optimizer update. A classifier has one; a GAN has two, run in order.
@@ -82,6 +88,36 @@ class Monitor:
 
 Rivals = Mapping[str, Mapping[str, np.ndarray[Any, Any]] | str]
 """Name of a simple model → target → its answers; or, in words, why it could not be fitted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heatmaps:
+    """Where the model looked in each picture: values (B, H, W) in 0..1."""
+
+    values: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class EventCredits:
+    """What each event of a history added to its answer, in log-odds before calibration.
+
+    events    B arrays (E,) float64, in the order of the TIMELINE columns; read: B arrays (E,) bool,
+              whether the model reads the event at all.
+    empty     (B,): the answer for an empty record. timing (B,): what the times of the entries
+              add by themselves. answer (B,): the whole.
+    error     (B,): answer - empty - timing - the events' sum. points (B,): of the path.
+    """
+
+    events: tuple[np.ndarray[Any, Any], ...]
+    read: tuple[np.ndarray[Any, Any], ...]
+    empty: np.ndarray[Any, Any]
+    timing: np.ndarray[Any, Any]
+    answer: np.ndarray[Any, Any]
+    error: np.ndarray[Any, Any]
+    points: np.ndarray[Any, Any]
+
+
+Explained = Heatmaps | EventCredits
 
 
 class Workload(Protocol[P, F]):
@@ -173,9 +209,15 @@ class Workload(Protocol[P, F]):
         ...
 
     def explain(
-        self, modules: Modules, batch: Batch, target: str, class_index: int, params: P
-    ) -> Mapping[str, Tensor]:
-        """Where the model looked; imaging: {"heatmap": (B, H, W) in 0..1}."""
+        self,
+        modules: Modules,
+        columns: Columns,
+        target: str,
+        class_index: int,
+        params: P,
+        fitted: F,
+    ) -> Explained:
+        """What in its input the model went by, for one target (class_index: multi-class)."""
         ...
 
     def example(self, params: P, fitted: F, rows: int) -> Columns:

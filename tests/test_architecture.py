@@ -37,6 +37,7 @@ LAYERS: dict[str, int] = {
     "report": 6,
     "evaluate": 7,
     "inspection": 7,
+    "explanation": 7,
     "crossval": 8,
     "api": 9,
     "demo": 10,

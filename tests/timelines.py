@@ -80,7 +80,7 @@ def records_spec(root: Path, **changes: Any) -> dict[str, Any]:
             "dropout": 0,
             "min_patients": 3,
         },
-        "train": {"epochs": 6, "batch_size": 16, "optimizer": {"lr": 2e-2}},
+        "train": {"epochs": 20, "batch_size": 16, "optimizer": {"lr": 2e-2}},
         "evaluate": {"replicates": 100, "subgroups": []},
         **changes,
     }

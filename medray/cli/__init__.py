@@ -148,6 +148,43 @@ def predict(
 
 
 @app.command()
+def explain(
+    package: Annotated[str, typer.Argument(help="The folder of a package that reads records.")],
+    subject: Annotated[
+        str, typer.Option(help="Pseudonym of the patient, or an item of predictions.")
+    ],
+    dataset: Annotated[
+        str | None, typer.Option(help="Where the record lies; else beside the package.")
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(help="Latest time of the prediction: days after the start, or a date."),
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Which target; else that of the highest score.")
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option(help="Write page, picture, Parquet and JSON into this folder.")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="Events to show.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Take one patient's prediction apart.
+
+    What each event of the record added to the risk (integrated gradients), as a table and, with
+    --out, as a timeline. For pictures: medray predict --explain.
+    """
+    from medray import api
+    from medray.cli import output
+
+    found, files = api.explain(
+        package, subject, dataset=dataset, at=at, target=target, out=out, top=top, device=device
+    )
+    output.explanation(found, files, top, as_json=as_json)
+
+
+@app.command()
 def inspect(
     path: Annotated[str, typer.Argument(help="A run, archive, dataset, package, predictions.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
     from medray.crossval import CrossvalResult
     from medray.demo.run import DemoSummary
     from medray.evaluate.run import EvaluationResult
+    from medray.explain.events import Explanation
     from medray.ingest.records import RecordsSummary
     from medray.ingest.summary import IngestSummary
     from medray.inspection import Inspection
@@ -71,6 +73,38 @@ def predict(rows: Iterable["FilePrediction"], *, as_json: bool) -> None:
             typer.echo(json.dumps(row.to_dict(), ensure_ascii=False))
         else:
             typer.echo(f"{row.file}  {row.headline()}")
+
+
+def explanation(found: "Explanation", files: Mapping[str, str], top: int, *, as_json: bool) -> None:
+    """The greatest events as a table, all others as sums, down to the predicted log-odds."""
+    if as_json:
+        typer.echo(json.dumps({**found.model_dump(), "files": dict(files)}, ensure_ascii=False))
+        return
+    out = console()
+    out.print(f"[bold]{found.target}: risk {found.score:.1%}[/]", highlight=False)
+    table = Table("before", "what", "value", "log-odds")
+    table.columns[-1].justify = "right"
+    for event in found.events[:top]:
+        table.add_row(event.when, escape(event.code), escape(event.said), _part(event.contribution))
+    rest = found.events[top:]
+    if rest:
+        total = sum(event.contribution for event in rest)
+        table.add_row("", f"{len(rest):,} other events", "", _part(total))
+    table.add_row("", "times of the entries", "", _part(found.timing))
+    table.add_row("", "empty record", "", _part(found.empty), end_section=True)
+    table.add_row("", "this patient", "", _part(found.answer))
+    out.print(table)
+    out.print(
+        f"  adds up within {abs(found.error):.1e} log-odds ({found.error_share:.2%}, "
+        f"{found.points} points); {found.unread:,} events not read by the model",
+        highlight=False,
+    )
+    for uri in files.values():
+        out.print(f"  {uri}", highlight=False, soft_wrap=True)
+
+
+def _part(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "−")
 
 
 def inspection(found: "Inspection", *, as_json: bool) -> None:

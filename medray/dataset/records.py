@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from medray import storage
 from medray.dataset.columns import Array, ColumnArrays, count_rows, folded, label_arrays, split_rows
-from medray.errors import DataError
+from medray.errors import DataError, UsageError
 from medray.provenance import canonical_sha256
 from medray.records.steps import NO_TIME
 from medray.records.tasks import TIMELINE
@@ -136,10 +136,7 @@ class RecordsDataset:
 
         Times are int64 microseconds since 1970, NO_TIME where there is none.
         """
-        rows = split_rows(self._labels, split)
-        times = [name for name in ("start", "first", "last") if name in rows.column_names]
-        columns = label_arrays(rows.drop_columns(times))
-        return columns | {name: _micros(rows[name]) for name in times}
+        return _facts(split_rows(self._labels, split))
 
     def read(self, split: str) -> ColumnArrays:
         """All patients of a split, sorted by item_id: facts, and TIMELINE columns.
@@ -158,6 +155,24 @@ class RecordsDataset:
                 for row, events in zip(rows, part[name], strict=True):
                     if row >= 0:
                         columns[name][row] = events
+        return columns
+
+    def read_subject(self, subject_id: str) -> ColumnArrays:
+        """One patient, of whatever split, as `read` gives those of a split.
+
+        Raises UsageError when there is no such patient.
+        """
+        rows = self._labels.filter(pc.field("subject_id") == subject_id)
+        if not rows.num_rows:
+            raise UsageError(
+                "there is no such patient in this dataset",
+                remedy="give the pseudonym: `subject_id` of dataset/subjects or of predictions",
+            )
+        where = pc.field("subject_id") == int(subject_id)
+        found = to_timelines(storage.read_parquet(self._files, EVENTS, where=where))
+        columns = _facts(rows)
+        for name in TIMELINE:
+            columns[name] = found[name] if len(found[name]) else _empty(1, name)
         return columns
 
     def names(self) -> dict[str, str]:
@@ -196,6 +211,13 @@ def to_timelines(events: pa.Table) -> ColumnArrays:
     for name, values in flat.items():
         columns[name] = _objects(np.split(values, starts[1:]) if len(ids) else [])
     return columns
+
+
+def _facts(rows: pa.Table) -> ColumnArrays:
+    """What is known of patients beside their events; times as int64 microseconds."""
+    times = [name for name in ("start", "first", "last") if name in rows.column_names]
+    columns = label_arrays(rows.drop_columns(times))
+    return columns | {name: _micros(rows[name]) for name in times}
 
 
 def _objects(values: Any) -> Array:

@@ -22,7 +22,7 @@ from medray.metrics.survival.quantiles import (
 )
 from medray.report.elements import Curve, Estimate, Subgroup, SubgroupTable, number
 from medray.report.numbers import NETWORK
-from medray.report.timeline import ForecastHorizon, ForecastModel, ForecastResult
+from medray.report.outcomes import ForecastHorizon, ForecastModel, ForecastResult
 
 Array = NDArray[Any]
 

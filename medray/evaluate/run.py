@@ -18,7 +18,7 @@ from medray.dataset import AnyDataset, RecordsDataset, check_leaks
 from medray.errors import RejectError
 from medray.evaluate.cohort import UNSEEN, check_held_out, cohort_of, coverage_of
 from medray.evaluate.forecast import forecast_results
-from medray.evaluate.mistakes import binary_mistakes, multiclass_mistakes
+from medray.evaluate.mistakes import binary_mistakes, multiclass_mistakes, with_events
 from medray.evaluate.multiclass import multiclass_result
 from medray.evaluate.question import Question
 from medray.evaluate.reading import RIVAL_ITEMS, Reading, Split
@@ -271,12 +271,9 @@ def _results(
     for number, question in enumerate(questions):
         tell({"stage": "measure", "done": number, "total": total, "unit": "targets"})
         for result in _RESULTS[question.target.kind](question):
-            if "pixels" in held_out.columns and not result.undefined:
-                found, drawn = _with_mistakes(result, question, predictor, held_out, str(number))
-                results.append(found)
-                pictures |= drawn
-            else:
-                results.append(result)
+            found, drawn = _with_mistakes(result, question, predictor, held_out, str(number))
+            results.append(found)
+            pictures |= drawn
     tell({"stage": "measure", "done": total, "total": total, "unit": "targets"})
     return tuple(results), pictures
 
@@ -284,10 +281,16 @@ def _results(
 def _with_mistakes(
     result: TargetResult, question: Question, predictor: Predictor, held_out: Split, prefix: str
 ) -> tuple[TargetResult, dict[str, bytes]]:
-    """Add the most confident mistakes, and their pictures by name."""
+    """Add the most confident mistakes: pictures, returned by name, or the events of records."""
+    if result.undefined or question.target.kind not in ("binary", "multiclass"):
+        return result, {}
+    found = _mistakes(question)
+    if "pixels" not in held_out.columns:
+        shown = with_events(found, predictor, held_out.columns, question.target.name)
+        return result.model_copy(update={"mistakes": shown}), {}
     pictures: dict[str, bytes] = {}
     mistakes: list[Mistake] = []
-    for index, (row, mistake) in enumerate(_mistakes(question)):
+    for index, (row, mistake) in enumerate(found):
         name = f"{prefix}-{index}"
         pictures[name] = _picture(predictor, question.target, held_out.columns["pixels"][row])
         mistakes.append(mistake.model_copy(update={"picture": name}))

@@ -39,7 +39,7 @@ from medray.report.elements import (
     thinned,
 )
 from medray.report.numbers import NETWORK
-from medray.report.timeline import RiskThird, SurvivalHorizon, SurvivalModel, SurvivalResult
+from medray.report.outcomes import RiskThird, SurvivalHorizon, SurvivalModel, SurvivalResult
 
 Array = NDArray[Any]
 

@@ -177,6 +177,9 @@ def ingest_records(spec: RunSpec, *, progress: Progress | None = None) -> Record
     if stored is not None and stored.sources_sha256 == identity:
         told = _nothing_to_do(output, started)
         if told is not None:
+            if storage.exists(output.staging):  # of a run that was killed after its last word
+                with locked(output.staging, "ingest"):
+                    output.remove_staging()
             return told
     job = _Job(spec, spec.records, output, key, units, tables, identity, progress or _silent)
     with locked(output.staging, "ingest"):

@@ -70,7 +70,8 @@ class Recurrent(nn.Module):
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         """`carried`, `observed`, `since`, `gap` (B, T, V), `hours` (B, T), `lengths` (B,), `facts`
-        (B, 2S), `codes` (B, T, K) → (B, O)."""  # noqa: D205, D209
+        (B, 2S), `codes` (B, T, K) → (B, O). `present` (B, T, K), if it is there, is how much of
+        each code."""  # noqa: D205, D209
         state_BTH = self.states(batch)
         return self.read(state_BTH, batch)
 
@@ -82,7 +83,10 @@ class Recurrent(nn.Module):
         hours_BT1 = _compressed(batch["hours"])[..., None]
         parts = [facts_BTS, hours_BT1]
         if self.layout.codes:
-            parts.append(self.embed(batch["codes"]).sum(dim=2))
+            vectors = self.embed(batch["codes"])
+            if "present" in batch:
+                vectors = vectors * batch["present"][..., None]
+            parts.append(vectors.sum(dim=2))
         rest = torch.cat(parts, dim=2)
         lengths = batch["lengths"].clamp(min=1)
         if isinstance(self.first, DecayGru):

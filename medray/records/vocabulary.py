@@ -4,6 +4,7 @@ Sums of batches are added up, so that the split may be larger than memory. Shape
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -52,9 +53,10 @@ def sums_of(histories: Mapping[str, Any]) -> pa.Table:
     keys = np.stack([fact[order].astype(np.int64), code[order].astype(np.int64), text[order]])
     starts = np.flatnonzero(np.any(np.diff(keys, axis=1, prepend=-1) != 0, axis=0))
     item, new, value = item[order], new[order], value[order]
+    edges = np.append(starts, len(order))
     rows = [
         _row(keys[:, start], item[start:end], new[start:end], value[start:end])
-        for start, end in zip(starts, [*starts[1:], len(order)], strict=True)
+        for start, end in pairwise(edges)
     ]
     return pa.Table.from_pylist(rows, schema=SUMS)
 

@@ -16,7 +16,7 @@ from medray.report.document import (
     SubgroupTable,
     TargetResult,
 )
-from medray.report.timeline import SurvivalResult
+from medray.report.outcomes import SurvivalResult
 
 # What only the report needs: drawing, patients' items, and what the package says elsewhere.
 _NOT_IN_PACKAGE: Mapping[str, Any] = {

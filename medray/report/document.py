@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
+from medray.explain.events import EventPart
 from medray.report.elements import (
     Curve,
     Estimate,
@@ -18,7 +19,7 @@ from medray.report.elements import (
     number,
     thinned,
 )
-from medray.report.timeline import ForecastResult, SurvivalResult
+from medray.report.outcomes import ForecastResult, SurvivalResult
 from medray.spec.base import Section
 
 __all__ = [
@@ -91,7 +92,11 @@ class OperatingResult(Section):
 
 
 class Mistake(Section):
-    """One item the model was confidently wrong about. `picture` names its image in the page."""
+    """One item the model was confidently wrong about.
+
+    picture  names its image in the page. events: of a record, those with the greatest part in the
+             answer.
+    """
 
     item_id: str
     kind: Literal["missed", "false alarm", "confused"]
@@ -99,6 +104,7 @@ class Mistake(Section):
     predicted: str
     score: float
     picture: str | None = None
+    events: tuple[EventPart, ...] = ()
 
 
 class Labelled(Section):

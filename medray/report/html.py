@@ -14,9 +14,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from medray.report import words
 from medray.report.document import BinaryResult, MulticlassResult, Report, TargetResult
+from medray.report.outcome_plots import forecast_svg, incidence_svg, risk_calibration_svg
+from medray.report.outcomes import ForecastResult, SurvivalResult
 from medray.report.plots import history_svgs, pr_svg, reliability_svg, roc_svg
-from medray.report.timeline import ForecastResult, SurvivalResult
-from medray.report.timeline_plots import forecast_svg, incidence_svg, risk_calibration_svg
 
 _LAST_PARTS = (
     ("calibration", "Calibration"),

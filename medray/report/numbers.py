@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from medray.report.document import BinaryResult, MulticlassResult, TargetResult
 from medray.report.elements import Estimate
-from medray.report.timeline import ForecastResult, SurvivalResult
+from medray.report.outcomes import ForecastResult, SurvivalResult
 
 NETWORK: Final = "the network"
 

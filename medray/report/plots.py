@@ -75,7 +75,7 @@ def roc_svg(result: BinaryResult) -> str:
         at, up = _value(result.operating.specificity), _value(result.operating.sensitivity)
         _mark(axes, None if at is None else 1 - at, up)
     axes.set(xlabel="1 − specificity (false alarms)", ylabel="Sensitivity (found)")
-    return svg(figure, "roc-" + result.name, _roc_alt(result))
+    return as_svg(figure, "roc-" + result.name, _roc_alt(result))
 
 
 def pr_svg(result: BinaryResult) -> str:
@@ -91,7 +91,7 @@ def pr_svg(result: BinaryResult) -> str:
         _mark(axes, _value(result.operating.sensitivity), _value(result.operating.here.ppv))
     axes.set(xlabel="Sensitivity (recall)", ylabel="PPV (precision)")
     area = "undefined" if result.auprc is None else f"{result.auprc.value:.3f}"
-    return svg(figure, "pr-" + result.name, f"Precision-recall curve; area {area}.")
+    return as_svg(figure, "pr-" + result.name, f"Precision-recall curve; area {area}.")
 
 
 def reliability_svg(name: str, calibration: CalibrationResult, observed: str) -> str:
@@ -125,7 +125,7 @@ def reliability_svg(name: str, calibration: CalibrationResult, observed: str) ->
         f"Calibration curve; expected calibration error {_text(calibration.before.ece)} before "
         f"and {_text(calibration.after.ece)} after scaling."
     )
-    return svg(figure, "reliability-" + name, alt)
+    return as_svg(figure, "reliability-" + name, alt)
 
 
 def history_svgs(history: History) -> list[tuple[str, str]]:
@@ -157,7 +157,7 @@ def _history_svg(history: History, title: str, names: Sequence[str]) -> str:
     axes.set(xlabel="Epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(labelcolor=INK, frameon=False, fontsize=8)
-    return svg(figure, "history-" + title, f"{title} by epoch of training: {', '.join(names)}.")
+    return as_svg(figure, "history-" + title, f"{title} by epoch of training: {', '.join(names)}.")
 
 
 def _square(name: str) -> tuple[Figure, Axes]:
@@ -206,7 +206,7 @@ def _roc_alt(result: BinaryResult) -> str:
     return f"ROC curve of {result.name}; area {area}."
 
 
-def svg(figure: Figure, salt: str, alt: str) -> str:
+def as_svg(figure: Figure, salt: str, alt: str) -> str:
     """Turn a figure into an <svg> element: page colours, no ids that could clash, no namespaces."""
     with mpl.rc_context(STYLE | {"svg.hashsalt": salt}):
         buffer = StringIO()

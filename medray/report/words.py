@@ -13,7 +13,7 @@ from medray.report.document import (
     Report,
     TargetResult,
 )
-from medray.report.timeline import ForecastResult, SurvivalResult
+from medray.report.outcomes import ForecastResult, SurvivalResult
 
 MISSING = "–"
 

@@ -33,7 +33,7 @@ from medray.score.prediction import (
     Score,
     rows_of,
 )
-from medray.workload import Columns
+from medray.workload import Columns, Explained, Heatmaps
 
 if TYPE_CHECKING:
     from medray.workload import Target
@@ -224,7 +224,19 @@ class Predictor:
         Raises RejectError when the package does not take the picture, UsageError for a target
         it does not have.
         """
-        columns = {"pixels": picture[None]}
+        _, found = self.explain_columns({"pixels": picture[None]}, target)
+        if not isinstance(found, Heatmaps):
+            raise UsageError(f"{self.package.ref} does not explain pictures")
+        return found.values[0].detach().float().cpu().numpy()
+
+    def explain_columns(self, columns: Columns, target: str | None = None) -> tuple[str, Explained]:
+        """What in one item (columns of one row) the model went by, and of which target.
+
+        target  absent: the one of the highest score. Of a multi-class target the most probable
+                class is explained.
+        Raises RejectError when the package does not take the item, UsageError for a target it
+        does not have.
+        """
         highest = {
             name: self.package.calibration.apply(name, values)[0]
             for name, values in self.logits(columns).items()
@@ -236,10 +248,9 @@ class Predictor:
                 remedy=f"one of: {', '.join(highest)}",
             )
         index = int(np.argmax(highest[chosen]))
-        collated = self._task.collate(columns, self._params, self._fitted)
-        batch = {name: values.to(self.device) for name, values in collated.items()}
-        found = self._task.explain(self._modules, batch, chosen, index, self._params)
-        return found["heatmap"][0].detach().float().cpu().numpy()
+        return chosen, self._task.explain(
+            self._modules, columns, chosen, index, self._params, self._fitted
+        )
 
     def _scores(self, target: "Target", logits: Array) -> list[tuple[Score, ...]]:
         """Scores of every row of one target: one, or one per class, horizon or quantile."""

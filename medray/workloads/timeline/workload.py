@@ -17,7 +17,16 @@ from medray.models.rnn import Layout, Recurrent
 from medray.records import tasks
 from medray.records.tasks import TIMELINE
 from medray.records.vocabulary import SUMS, learn, sums_of
-from medray.workload import Batch, Columns, Modules, Monitor, Objective, Rivals, Target
+from medray.workload import (
+    Batch,
+    Columns,
+    EventCredits,
+    Modules,
+    Monitor,
+    Objective,
+    Rivals,
+    Target,
+)
 from medray.workloads.timeline import tensors
 from medray.workloads.timeline.heads import HEADS
 from medray.workloads.timeline.heads.head import OUTCOME_SUMS, merged
@@ -179,12 +188,23 @@ class Timeline:
         return tensors.unseen(columns, params, fitted)
 
     def explain(
-        self, modules: Modules, batch: Batch, target: str, class_index: int, params: TimelineParams
-    ) -> Mapping[str, Tensor]:
-        """{"attribution": (B, T, V)}: integrated gradients of the logit over values and masks."""
-        from medray.workloads.timeline.attribution import integrated_gradients
+        self,
+        modules: Modules,
+        columns: Columns,
+        target: str,
+        class_index: int,
+        params: TimelineParams,
+        fitted: TimelineFitted,
+    ) -> EventCredits:
+        """Integrated gradients of the target's log-odds, handed to the events of each history."""
+        from medray.workloads.timeline.attribution import explain_items
 
-        return integrated_gradients(modules, batch, params)
+        log_odds_of = HEADS[params.task].log_odds
+
+        def log_odds(modules: Modules, batch: Batch) -> Tensor:
+            return log_odds_of(self.predict(modules, batch, params)[target], params, fitted)
+
+        return explain_items(modules, columns, log_odds, params, fitted)
 
     def example(self, params: TimelineParams, fitted: TimelineFitted, rows: int) -> Columns:
         """Made-up histories over every channel."""

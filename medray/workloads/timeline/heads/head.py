@@ -40,6 +40,7 @@ class Head:
     answer    (output (B, O), params) → logits in the shape of the target's kind.
     loss      (output (B, O), observed, params, fitted) → scalar; items that are not known count 0.
     measure   (logits, observed, params, fitted) → metrics, `loss` among them.
+    log_odds  (answer, params, fitted) → (B,): what an explanation is of.
     baselines (train, held_out, params, fitted, seed) → name → target → answers.
     """
 
@@ -51,6 +52,7 @@ class Head:
     answer: Callable[[Tensor, TimelineParams], Tensor]
     loss: Callable[[Tensor, Tensor, TimelineParams, TimelineFitted], Tensor]
     measure: Callable[[Array, Array, TimelineParams, TimelineFitted], Mapping[str, float]]
+    log_odds: Callable[[Tensor, TimelineParams, TimelineFitted], Tensor]
     baselines: Callable[[Columns, Columns, TimelineParams, TimelineFitted, int], Rivals]
 
 

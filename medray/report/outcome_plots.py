@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from medray.report.elements import Curve
-from medray.report.plots import ACCENT, GRID, INK, MUTED, STYLE, WARM, svg
-from medray.report.timeline import ForecastResult, RiskThird, SurvivalResult
+from medray.report.outcomes import ForecastResult, RiskThird, SurvivalResult
+from medray.report.plots import ACCENT, GRID, INK, MUTED, STYLE, WARM, as_svg
 
 _YEAR = 365.25
 _COLOURS = (ACCENT, MUTED, WARM)
@@ -36,7 +36,7 @@ def incidence_svg(result: SurvivalResult) -> str:
     )
     axes.legend(labelcolor=INK, frameon=False, fontsize=8, loc="upper left")
     alt = f"Observed incidence of {result.name} by third of predicted risk."
-    return svg(figure, "incidence-" + result.name, alt)
+    return as_svg(figure, "incidence-" + result.name, alt)
 
 
 def _band(axes: Axes, third: RiskThird, colour: str, unit: float) -> None:
@@ -84,7 +84,9 @@ def risk_calibration_svg(result: SurvivalResult) -> str:
         axes.set_title(f"{at.horizon_days / unit:.3g} {name.lower()}", color=INK)
         axes.set(xlim=(0, top), ylim=(0, top), xlabel="Predicted risk")
     panels[0].set(ylabel="Observed risk")
-    return svg(figure, "risk-" + result.name, f"Observed against predicted risk of {result.name}.")
+    return as_svg(
+        figure, "risk-" + result.name, f"Observed against predicted risk of {result.name}."
+    )
 
 
 def forecast_svg(result: ForecastResult) -> str:
@@ -108,4 +110,4 @@ def forecast_svg(result: ForecastResult) -> str:
         axes.set(xlabel="Foreseen")
     panels[0].set(ylabel="Measured")
     alt = f"Measured values of {result.name} against their forecast."
-    return svg(figure, "forecast-" + result.name, alt)
+    return as_svg(figure, "forecast-" + result.name, alt)
