@@ -163,7 +163,7 @@ def _plan() -> tuple[loop.Plan, TrainState]:
         objectives=objectives,
         monitor=task.monitor(params),
         predict=lambda modules, batch: task.predict(modules, batch, params),
-        measure=lambda logits, columns: task.measure(logits, columns, params),
+        measure=lambda logits, columns: task.measure(logits, columns, params, fitted),
         train=train,
         tuning=tuning,
         device=CPU,

@@ -89,7 +89,7 @@ PREDICTIONS = pa.schema(
         pa.field("frame", pa.int32()),
         pa.field("prediction_time", pa.timestamp("us", tz="UTC")),
         pa.field("target", pa.string()),  # null where there is no score
-        pa.field("score", pa.float64()),  # calibrated probability
+        pa.field("score", pa.float64()),  # calibrated probability; of a forecast, a value
         pa.field("decision", pa.bool_()),
         pa.field("text_value", pa.string()),
         pa.field("status", pa.string(), nullable=False),

@@ -1,6 +1,6 @@
 """What a prediction task is. A workload is a value: adding one touches no other module.
 
-Shapes: B items of a batch. Missing labels are NaN (binary) or -1 (multi-class).
+Shapes: B items of a batch. Missing labels are NaN, or -1 (multi-class).
 """
 
 from collections.abc import Callable, Mapping
@@ -34,13 +34,42 @@ class Objective:
     loss: Callable[[Modules, Batch, Generator], Tensor]
 
 
+Kind = Literal["binary", "multiclass", "survival", "quantiles"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How a measured value was brought to mean 0 and standard deviation 1, after a logarithm.
+
+    transform  `log`: log(1 + x).
+    """
+
+    transform: Literal["linear", "log"] = "linear"
+    mean: float = 0.0
+    std: float = 1.0
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One thing predicted. binary: logits (B,); multiclass: logits (B, len(classes))."""
+    """One thing predicted, and the shape of its logits and of what was observed.
+
+    binary      logits (B,); observed (B,) 0, 1 or NaN.
+    multiclass  logits (B, K), K the number of `classes`; observed (B,) a class or -1.
+    survival    logits (B, K, C) of hazards in the K intervals between `edges_days`, C the number of
+                competing causes, in `classes`; observed (B, 2): cause (0 lost, from 1, or NaN) and
+                days until then.
+    quantiles   logits (B, H, Q) in units of `scale`: a value at every one of `horizons_days`, its
+                quantiles at `levels`; observed (B, H) values, or NaN.
+    horizons_days  of survival, too: where risks are told.
+    """
 
     name: str
-    kind: Literal["binary", "multiclass"]
+    kind: Kind
     classes: tuple[str, ...] = ()
+    edges_days: tuple[float, ...] = ()
+    horizons_days: tuple[float, ...] = ()
+    levels: tuple[float, ...] = ()
+    scale: Scale = Scale()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +92,7 @@ class Workload(Protocol[P, F]):
     params_model: type[P]
     fitted_model: type[F]
 
-    def targets(self, params: P) -> tuple[Target, ...]:
+    def targets(self, params: P, fitted: F) -> tuple[Target, ...]:
         """What the task predicts."""
         ...
 
@@ -104,11 +133,11 @@ class Workload(Protocol[P, F]):
         ...
 
     def predict(self, modules: Modules, batch: Batch, params: P) -> Mapping[str, Tensor]:
-        """Target name → uncalibrated logits."""
+        """Target name → uncalibrated logits, in the shape of the target's kind."""
         ...
 
     def truth(self, columns: Columns, params: P) -> Mapping[str, np.ndarray[Any, Any]]:
-        """Target name → observed value (B,), missing as NaN or -1."""
+        """Target name → what was observed, in the shape of the target's kind."""
         ...
 
     def monitor(self, params: P) -> Monitor:
@@ -116,7 +145,7 @@ class Workload(Protocol[P, F]):
         ...
 
     def measure(
-        self, logits: Mapping[str, np.ndarray[Any, Any]], columns: Columns, params: P
+        self, logits: Mapping[str, np.ndarray[Any, Any]], columns: Columns, params: P, fitted: F
     ) -> Mapping[str, float]:
         """Metrics of one evaluation pass over a whole split; holds `monitor().name`."""
         ...
@@ -126,8 +155,9 @@ class Workload(Protocol[P, F]):
     ) -> Mapping[str, Mapping[str, np.ndarray[Any, Any]]]:
         """Simple models, learned from the items of `train`, on those of `held_out`.
 
-        Name → target → probability (B,). They stand in every report beside the network, so that
-        nobody mistakes it for progress.
+        Name → target → what `Calibration.apply` gives of the network's logits: a probability (B,),
+        curves or quantiles. They stand in every report beside the network, so that nobody mistakes
+        it for progress.
         """
         ...
 

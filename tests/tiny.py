@@ -32,7 +32,7 @@ class Tiny:
     params_model = Params
     fitted_model = Fitted
 
-    def targets(self, params: Params) -> tuple[Target, ...]:
+    def targets(self, params: Params, fitted: Fitted) -> tuple[Target, ...]:
         names = tuple(f"k{i}" for i in range(params.classes))
         return (Target("bright", "binary"), Target("kind", "multiclass", names))
 
@@ -66,7 +66,9 @@ class Tiny:
     def monitor(self, params: Params) -> Monitor:
         return Monitor("loss", "min")
 
-    def measure(self, logits: Any, columns: Any, params: Params) -> Mapping[str, float]:
+    def measure(
+        self, logits: Any, columns: Any, params: Params, fitted: Fitted
+    ) -> Mapping[str, float]:
         return {"loss": 0.0}
 
     def explain(

@@ -216,7 +216,9 @@ def _bring_up(job: _Job, started: float) -> None:
     """Do the work; nothing is published before the check of leaks."""
     folder = storage.join(job.output.staging, job.identity[:24])
     read = storage.join(folder, "scattered")
-    scattered = shards.scatter(job.units, job.records, job.key, read, job.stage("read", "files"))
+    count = job.records.shards or shards.shards_of(job.units)
+    told = job.stage("read", "files")
+    scattered = shards.scatter(job.units, job.records, job.key, count, read, told)
     heaps = [
         uri
         for uri in storage.list_files(read)
@@ -224,7 +226,8 @@ def _bring_up(job: _Job, started: float) -> None:
     ]
     gathered = shards.gather(
         heaps,
-        job.records.shards,
+        count,
+        sum(scattered.receipts["events"].to_pylist()),
         job.identity[:24],
         storage.join(folder, "gathered"),
         job.stage("sort", "shards"),
@@ -233,7 +236,10 @@ def _bring_up(job: _Job, started: float) -> None:
     _count(job, tally, scattered)
     if not tally.events:
         raise _no_events(tally)
-    subjects = _subjects(job, gathered)
+    uris = [base + shards.SUBJECTS_SUFFIX for base in gathered.bases]
+    seen = storage.read_parquet(uris, SUBJECTS).sort_by("subject_id")
+    job.summary.timelines = add_up(tally.shards, seen)
+    subjects = _subjects(job, seen)
     job.stage("publish", "events")(0, tally.events)
     _publish(job, scattered, gathered, subjects, tally)
     job.summary.seconds = round(time.monotonic() - started, 3)
@@ -266,13 +272,10 @@ def _count(job: _Job, tally: Tally, scattered: Finished) -> None:
     strict = sum(n for reason, n in tally.reasons.items() if reason not in _LENIENT)
     summary.rejected_share = strict / tally.read if tally.read else 0.0
     summary.over_limit = summary.rejected_share > job.records.reject_limit
-    summary.timelines = add_up(tally.shards)
 
 
-def _subjects(job: _Job, gathered: Finished) -> pa.Table:
+def _subjects(job: _Job, seen: pa.Table) -> pa.Table:
     """Facts about every patient, known by events or by a table alone; splits, checked."""
-    uris = [base + shards.SUBJECTS_SUFFIX for base in gathered.bases]
-    seen = storage.read_parquet(uris, SUBJECTS).sort_by("subject_id")
     rows_of = [_rows(table, job.key) for table in job.tables]
     known = set(seen["subject_id"].to_pylist())
     alone = sorted({number for rows in rows_of for number in rows} - known)

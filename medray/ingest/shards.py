@@ -37,6 +37,9 @@ _BLOCK_ROWS = 1 << 17  # of a Parquet file
 _HEAP_ROWS = 1 << 20  # events kept in memory before they are laid down
 _BIRTH_AGAIN = "birth_said_again"
 _UNIT_BYTES = 128 << 20  # of a Parquet file, per part
+_SHARD_EVENTS = 1 << 20
+_HELD_BYTES = 64  # of an event in a heap
+_EVENT_BYTES = {".csv": 40, ".tsv": 40}  # of a source, about; compressed ones have 10
 
 _WHENCE = [
     pa.field("source", pa.int32(), nullable=False),
@@ -96,6 +99,13 @@ def units_of(spec: RecordsSpec) -> list[Row]:
         for file, (uri, size, mtime_ns) in enumerate(_files(settings))
         for unit in _units(source, file, uri, size, mtime_ns)
     ]
+
+
+def shards_of(units: Sequence[Row]) -> int:
+    """How many shards give each about a million events, from the size of the files."""
+    sizes = {(u["source"], u["file"]): (u["size"], u["uri"].lower()[-4:]) for u in units}
+    events = sum(size / _EVENT_BYTES.get(kind, 10) for size, kind in sizes.values())
+    return min(4096, max(1, round(events / _SHARD_EVENTS)))
 
 
 def _files(source: RecordSource) -> list[tuple[str, int, int]]:
@@ -169,13 +179,14 @@ def scatter(
     units: Sequence[Row],
     spec: RecordsSpec,
     key: bytes,
+    shards: int,
     folder: str,
     progress: Callable[[int, int], None],
 ) -> Finished:
     """Read every unit; its events lie below `folder` afterwards, one heap per shard."""
     return parts.finish(
         units,
-        partial(_open_scatter, spec.model_dump_json(), key),
+        partial(_open_scatter, spec.model_dump_json(), key, shards),
         SCATTERED,
         folder=folder,
         rows_per_part=1,
@@ -185,25 +196,26 @@ def scatter(
 
 
 @contextmanager
-def _open_scatter(spec: str, key: bytes) -> Generator[parts.Work]:
+def _open_scatter(spec: str, key: bytes, shards: int) -> Generator[parts.Work]:
     settings = RecordsSpec.model_validate_json(spec)
     numbers: dict[str, int] = {}
 
     def work(rows: list[Row], base: str) -> pa.Table:
         return pa.Table.from_pylist(
-            [_scatter_one(row, settings, key, numbers, base) for row in rows], schema=SCATTERED
+            [_scatter_one(row, settings, key, numbers, shards, base) for row in rows],
+            schema=SCATTERED,
         )
 
     yield work
 
 
 def _scatter_one(
-    unit: Row, spec: RecordsSpec, key: bytes, numbers: dict[str, int], base: str
+    unit: Row, spec: RecordsSpec, key: bytes, numbers: dict[str, int], shards: int, base: str
 ) -> Row:
     source = spec.sources[unit["source"]]
     reasons: Counter[str] = Counter()
     refused: list[pa.Table] = []
-    heap = _Heap(base, spec.shards)
+    heap = _Heap(base, shards)
     read = dropped = events = 0
     row = unit["first"]
     for table in _tables(unit, source):
@@ -352,11 +364,12 @@ _FILE = ("source", "file")
 def gather(
     heaps: Sequence[str],
     shards: int,
+    events: int,
     identity: str,
     folder: str,
     progress: Callable[[int, int], None],
 ) -> Finished:
-    """Heaps → one file of events per shard that has any, below `folder`."""
+    """Heaps of so many events → one file per shard that has any, below `folder`."""
     by_shard: dict[int, list[str]] = {}
     for uri in sorted(heaps):
         shard = int(uri.rsplit(".heap-", 1)[1].removesuffix(".parquet"))
@@ -367,7 +380,13 @@ def gather(
         if shard < shards
     ]
     return parts.finish(
-        rows, _open_gather, GATHERED, folder=folder, rows_per_part=1, progress=progress
+        rows,
+        _open_gather,
+        GATHERED,
+        folder=folder,
+        rows_per_part=1,
+        cost=lambda row: events // shards * _HELD_BYTES,
+        progress=progress,
     )
 
 
@@ -388,7 +407,7 @@ def _gather_one(row: Row, base: str) -> Row:
     )
     table = _statics_first(table)
     double_N, early_N = _doubles(table), _before_birth(table)
-    birth_N = np.asarray(table["code"].to_numpy(zero_copy_only=False) == BIRTH)
+    birth_N = _births(table)
     said_again_N = double_N & ~birth_N & ~early_N
     counted = {Code.TIME_BEFORE_BIRTH: early_N, Code.DUPLICATE_EVENT: said_again_N}
     reasons = {str(code): int(mask.sum()) for code, mask in counted.items() if mask.any()}
@@ -430,13 +449,16 @@ def _doubles(table: pa.Table) -> Any:
     return np.concatenate([[False], same_N]) if table.num_rows else same_N
 
 
+def _births(table: pa.Table) -> Any:
+    return np.asarray(pc.equal(table["code"], BIRTH), bool)  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def _before_birth(table: pa.Table) -> Any:
     """Events before the first MEDS_BIRTH of their patient."""
-    code_N = table["code"].to_numpy(zero_copy_only=False)
     subject_N = table["subject_id"].to_numpy()
     time_N = table["time"].to_numpy(zero_copy_only=False).astype("M8[us]")
-    births = np.flatnonzero((code_N == BIRTH) & ~np.isnat(time_N))
-    early_N = np.zeros(len(code_N), bool)
+    births = np.flatnonzero(_births(table) & ~np.isnat(time_N))
+    early_N = np.zeros(len(time_N), bool)
     if not len(births):
         return early_N
     born, first = np.unique(subject_N[births], return_index=True)  # sorted by time: the earliest

@@ -114,16 +114,19 @@ def _subjects(column: pa.ChunkedArray) -> Objects:
 
 
 def _texts(column: pa.ChunkedArray, nulls: frozenset[str] = _NULLS) -> Objects:
-    values = column.cast(pa.string()).to_pandas().to_numpy(dtype=object, na_value=None)
-    stripped = [None if v is None or v.strip().lower() in nulls else v.strip() for v in values]
-    array = np.empty(len(stripped), object)
-    array[:] = stripped
-    return array
+    """Stripped texts; None for those in `nulls`. Each different text is looked at once."""
+    coded: Any = column.cast(pa.string()).dictionary_encode().combine_chunks()
+    if isinstance(coded, pa.ChunkedArray):
+        coded = coded.combine_chunks()
+    stripped = [text.strip() for text in coded.dictionary.to_pylist()]
+    named = np.array([None if t.lower() in nulls else t for t in stripped] + [None], object)
+    index: Any = pc.fill_null(coded.indices, len(stripped))  # pyright: ignore[reportAttributeAccessIssue]
+    return named[index.to_numpy(zero_copy_only=False)]
 
 
 def _there(values: Objects) -> NDArray[np.bool_]:
     """Which cells hold anything."""
-    return np.array([value is not None for value in values], bool)
+    return np.asarray(pd.notna(values), bool)
 
 
 def _times(table: pa.Table, source: RecordSource) -> tuple[Array, NDArray[np.bool_]]:
@@ -133,7 +136,6 @@ def _times(table: pa.Table, source: RecordSource) -> tuple[Array, NDArray[np.boo
             table.num_rows, bool
         )
     column = table[source.time]
-    empty_N = np.array([value is None for value in _texts(column)])
     if source.time_unit != "timestamp" and source.format != "meds":
         number_N = _numbers(column)
         scale = _MICROSECONDS[source.time_unit]
@@ -143,18 +145,26 @@ def _times(table: pa.Table, source: RecordSource) -> tuple[Array, NDArray[np.boo
         time_N[~fits_N] = np.datetime64("NaT")
     else:
         time_N = _timestamps(column)
-    return time_N, np.isnat(time_N) & ~empty_N
+    wrong_N = np.isnat(time_N)
+    lacking = np.flatnonzero(wrong_N)
+    wrong_N[lacking] = _there(_texts(column.take(pa.array(lacking))))
+    return time_N, wrong_N
 
 
 def _timestamps(column: pa.ChunkedArray) -> Array:
     kind = column.type
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         return column.cast(pa.timestamp("us")).to_pandas().to_numpy("M8[us]")
+    time_N = _parsed(column.cast(pa.string()).to_pandas())
+    lacking = np.flatnonzero(np.isnat(time_N))  # perhaps for the blanks around it alone
+    time_N[lacking] = _parsed(pd.Series(_texts(column.take(pa.array(lacking))), dtype="object"))
+    return time_N
+
+
+def _parsed(texts: Any) -> Array:
     # a zone is taken off after the change to UTC; no zone: as it stands
-    parsed = pd.to_datetime(
-        pd.Series(_texts(column), dtype="object"), errors="coerce", format="ISO8601", utc=True
-    )
-    return parsed.dt.tz_localize(None).to_numpy("M8[us]")
+    parsed = pd.to_datetime(texts, errors="coerce", format="ISO8601", utc=True)
+    return parsed.dt.tz_localize(None).to_numpy("M8[us]").copy()
 
 
 def _numbers(column: pa.ChunkedArray) -> NDArray[np.float64]:
@@ -195,9 +205,10 @@ def _cells(column: pa.ChunkedArray) -> tuple[NDArray[np.float64], Objects]:
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         return value_N, np.full(len(value_N), None, object)
-    text_N = _texts(column)
     # "inf" and the like count as numbers, to be refused as such
-    text_N[~np.isnan(value_N)] = None
+    others = np.flatnonzero(np.isnan(value_N))
+    text_N: Objects = np.full(len(value_N), None, object)
+    text_N[others] = _texts(column.take(pa.array(others)))
     return value_N, text_N
 
 
@@ -279,23 +290,22 @@ def _births(column: pa.ChunkedArray, subject_N: Objects, row_N: Array) -> _Frame
 def _judge(frame: _Frame, codes: Mapping[str, CodeSpec], drop: Sequence[str]) -> Batch:
     count = len(frame.row)
     reason_M: Objects = np.full(count, None, object)
-    no_code_M = ~_there(frame.code)
-    names_M = np.where(no_code_M, "", frame.code).astype("U")
-    dropped_M = np.isin(names_M, list(drop)) if drop else np.zeros(count, bool)
+    code_M, names = pd.factorize(frame.code)  # place of the code among the names; -1: none
+    dropped_M = np.isin(code_M, [place for place, name in enumerate(names) if name in drop])
 
     def refuse(which: NDArray[np.bool_], code: Code) -> None:
         reason_M[which & ~_there(reason_M)] = str(code)
 
     refuse(~_there(frame.subject), Code.NO_SUBJECT)
-    refuse(no_code_M, Code.NO_CODE)
+    refuse(code_M < 0, Code.NO_CODE)
     refuse(frame.time_wrong, Code.INVALID_TIME)
     value_M = frame.value.copy()
     refuse(np.isinf(value_M), Code.INVALID_VALUE)
-    for name in np.unique(names_M):
-        spec = codes.get(str(name))
+    for place, name in enumerate(names):
+        spec = codes.get(name)
         if spec is None:
             continue
-        of_M = names_M == name
+        of_M = code_M == place
         _convert(spec, of_M, frame.unit, value_M, refuse)
         refuse(of_M & np.isin(frame.value, spec.missing), Code.MISSING_VALUE)
         low = -np.inf if spec.low is None else spec.low

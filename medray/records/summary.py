@@ -10,9 +10,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 from pydantic import Field
 
 from medray.spec.base import Section
+
+Array = NDArray[Any]
 
 _DAY = np.timedelta64(86_400_000_000, "us")
 _QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -36,7 +40,6 @@ class Shard(Section):
     """Sums of one shard.
 
     split_over_files  subjects whose events came from several files.
-    spans_days, lengths  one entry per subject: last minus first time, and events.
     """
 
     subjects: int
@@ -44,8 +47,6 @@ class Shard(Section):
     static_events: int
     split_over_files: int
     codes: dict[str, CodeCount]
-    spans_days: tuple[float, ...]
-    lengths: tuple[int, ...]
 
 
 class CodeRow(Section):
@@ -85,86 +86,116 @@ def summarize_shard(events: pa.Table) -> tuple[Shard, pa.Table]:
     time_N = events["time"].to_numpy(zero_copy_only=False).astype("M8[us]")
     ids, starts = np.unique(subject_N, return_index=True)
     ends = np.append(starts[1:], len(subject_N))
-    rows = [
-        _subject(int(one), events, time_N, int(start), int(end))
-        for one, start, end in zip(ids, starts, ends, strict=True)
-    ]
-    spans = [
-        float((row["last"] - row["first"]) / _DAY) if row["first"] is not None else 0.0
-        for row in rows
-    ]
+    first, last = _spans(time_N, starts)
     whence_N = events["source"].to_numpy().astype(np.int64) * 2**32 + events["file"].to_numpy()
-    several = sum(
-        int(np.unique(whence_N[start:end]).size > 1)
-        for start, end in zip(starts, ends, strict=True)
-    )
+    several = _each(np.maximum, whence_N, starts) > _each(np.minimum, whence_N, starts)
+    place_N = np.repeat(np.arange(len(ids)), ends - starts)
     shard = Shard(
         subjects=len(ids),
         events=events.num_rows,
         static_events=int(np.isnat(time_N).sum()),
-        split_over_files=several,
-        codes=_codes(events, subject_N),
-        spans_days=tuple(spans),
-        lengths=tuple((ends - starts).tolist()),
+        split_over_files=int(several.sum()),
+        codes=_codes(events, place_N),
     )
-    columns = ("subject_id", "events", "first", "last", "record_sha256")
-    return shard, pa.table({name: pa.array([row[name] for row in rows]) for name in columns})
+    said = _hashes(events, time_N - first[place_N], starts, ends, ~np.isnat(first))
+    columns = {"subject_id": ids, "events": ends - starts, "first": first, "last": last}
+    return shard, pa.table({**columns, "record_sha256": pa.array(said, pa.string())})
 
 
-def _subject(one: int, events: pa.Table, time_N: Any, start: int, end: int) -> dict[str, Any]:
-    times = time_N[start:end]
-    timed = times[~np.isnat(times)]
-    first, last = (timed.min(), timed.max()) if len(timed) else (None, None)
-    piece = events.slice(start, end - start)
-    digest = hashlib.sha256()
-    if first is not None:
-        digest.update((times - first).astype("i8").tobytes())
-    digest.update("\0".join(piece["code"].to_pylist()).encode())
-    value_n = piece["numeric_value"].to_numpy(zero_copy_only=False).astype("f4")
-    digest.update(value_n.tobytes())
-    digest.update("\0".join(text or "" for text in piece["text_value"].to_pylist()).encode())
-    return {
-        "subject_id": one,
-        "events": end - start,
-        "first": first,
-        "last": last,
-        "record_sha256": digest.hexdigest(),
-    }
+def _each(sums: np.ufunc, values_N: Array, starts: Array) -> Array:
+    """A running operation over the values of every subject; none for no subject."""
+    return sums.reduceat(values_N, starts) if len(starts) else values_N[:0]
 
 
-def _codes(events: pa.Table, subject_N: Any) -> dict[str, CodeCount]:
-    coded = events["code"].combine_chunks().dictionary_encode()
-    names = coded.dictionary.to_pylist()
-    code_N = coded.indices.to_numpy()
+def _spans(time_N: Array, starts: Array) -> tuple[Array, Array]:
+    """First and last time of every subject; NaT without times."""
+    micros_N = time_N.astype(np.int64)  # NaT is the least of all
+    latest = np.iinfo(np.int64).max
+    first = _each(np.minimum, np.where(np.isnat(time_N), latest, micros_N), starts)
+    last = _each(np.maximum, micros_N, starts).astype("M8[us]")
+    return np.where(np.isnat(last), last, first.astype("M8[us]")), last
+
+
+def _hashes(
+    events: pa.Table, since_N: Array, starts: Array, ends: Array, timed: Array
+) -> list[str]:
+    """SHA-256 of every subject's times since the first, codes, values and texts."""
+    codes, texts = (_joined(events[name], starts, ends) for name in ("code", "text_value"))
+    values = events["numeric_value"].to_numpy(zero_copy_only=False).astype("f4").data
+    since = since_N.view(np.int64).data
+    found: list[str] = []
+    edges = zip(starts.tolist(), ends.tolist(), timed.tolist(), codes, texts, strict=True)
+    for start, end, has_time, code, text in edges:
+        digest = hashlib.sha256(since[start:end] if has_time else b"")
+        for said in (code, values[start:end], text):
+            digest.update(said)
+        found.append(digest.hexdigest())
+    return found
+
+
+def _joined(column: pa.ChunkedArray, starts: Array, ends: Array) -> list[memoryview]:
+    """The texts of every subject (none: empty) with NUL between them, UTF-8."""
+    filled: Any = pc.fill_null(column.cast(pa.large_string()), "")  # pyright: ignore[reportAttributeAccessIssue]
+    empty, nul = (pa.scalar(text, pa.large_string()) for text in ("", "\0"))
+    ended: Any = pc.binary_join_element_wise(filled, empty, nul)  # pyright: ignore[reportAttributeAccessIssue]
+    if not len(starts):
+        return []
+    _, offsets, data = pa.concat_arrays(ended.chunks).buffers()
+    at_N = np.frombuffer(offsets, np.int64)
+    edges = zip(at_N[starts].tolist(), at_N[ends].tolist(), strict=True)
+    return [memoryview(data)[start : end - 1] for start, end in edges]
+
+
+def _codes(events: pa.Table, place_N: Array) -> dict[str, CodeCount]:
+    """Counts by code; `place_N`: the number of the subject in the shard."""
+    names, code_N = _numbered(events["code"])
+    text_names, text_N = _numbered(events["text_value"])
     numeric_N = ~np.isnan(events["numeric_value"].to_numpy(zero_copy_only=False).astype("f4"))
-    texts = events["text_value"].to_pylist()
-    text_N = np.array([text is not None for text in texts], bool)
-    levels: dict[str, Counter[str]] = {name: Counter() for name in names}
-    for row in np.flatnonzero(text_N):
-        levels[names[code_N[row]]][texts[row]] += 1
-    pairs = np.unique(np.stack([code_N.astype(np.int64), subject_N]), axis=1)
     size = len(names)
+    pairs = np.unique(place_N * size + code_N)
+    said = np.flatnonzero(text_N < len(text_names))
+    levels = _levels(names, code_N[said], text_names, text_N[said])
     return {
         name: CodeCount(
-            events=int(e),
-            subjects=int(s),
-            numeric=int(n),
-            text=int(t),
-            levels=dict(levels[name].most_common(_LEVELS)),
+            events=int(e), subjects=int(s), numeric=int(n), text=int(t), levels=levels[name]
         )
         for name, e, s, n, t in zip(
             names,
             np.bincount(code_N, minlength=size),
-            np.bincount(pairs[0].astype(np.int64), minlength=size),
+            np.bincount(pairs % max(size, 1), minlength=size),
             np.bincount(code_N[numeric_N], minlength=size),
-            np.bincount(code_N[text_N], minlength=size),
+            np.bincount(code_N[said], minlength=size),
             strict=True,
         )
     }
 
 
-def add_up(shards: Sequence[Shard]) -> TimelineSummary:
-    """Sums of all shards."""
+def _numbered(column: pa.ChunkedArray) -> tuple[list[str], Array]:
+    """Different texts, and the place of each row's among them; one more than the last: none."""
+    coded: Any = column.dictionary_encode().combine_chunks()
+    if isinstance(coded, pa.ChunkedArray):
+        coded = coded.combine_chunks()
+    filled: Any = pc.fill_null(coded.indices, len(coded.dictionary))  # pyright: ignore[reportAttributeAccessIssue]
+    return coded.dictionary.to_pylist(), filled.to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def _levels(
+    names: Sequence[str], code_M: Array, texts: Sequence[str], text_M: Array
+) -> dict[str, dict[str, int]]:
+    """The most frequent texts of every code; of equally frequent ones the first that was met."""
+    pairs, first, counts = np.unique(
+        code_M * max(len(texts), 1) + text_M, return_index=True, return_counts=True
+    )
+    found: dict[str, dict[str, int]] = {name: {} for name in names}
+    for pair in np.lexsort((first, -counts)):
+        code, text = divmod(int(pairs[pair]), len(texts))
+        if len(found[names[code]]) < _LEVELS:
+            found[names[code]][texts[text]] = int(counts[pair])
+    return found
+
+
+def add_up(shards: Sequence[Shard], subjects: pa.Table) -> TimelineSummary:
+    """Sums of all shards; `subjects`: the rows that `summarize_shard` made of each."""
     if not shards:
         return TimelineSummary()
     counts: dict[str, Counter[str]] = {}
@@ -173,23 +204,22 @@ def add_up(shards: Sequence[Shard]) -> TimelineSummary:
         for name, code in shard.codes.items():
             counts.setdefault(name, Counter()).update(code.model_dump(exclude={"levels"}))
             levels.setdefault(name, Counter()).update(code.levels)
-    subjects = sum(shard.subjects for shard in shards)
-    lengths = np.concatenate([shard.lengths for shard in shards])
-    spans = np.concatenate([shard.spans_days for shard in shards])
+    first, last = (subjects[name].to_numpy() for name in ("first", "last"))
+    spans = np.where(np.isnat(first), 0.0, (last - first) / _DAY)
     return TimelineSummary(
-        subjects=subjects,
+        subjects=subjects.num_rows,
         events=sum(shard.events for shard in shards),
         static_events=sum(shard.static_events for shard in shards),
         split_over_files=sum(shard.split_over_files for shard in shards),
         codes=tuple(
             CodeRow(
                 code=name,
-                missing=1 - count["subjects"] / subjects,
+                missing=1 - count["subjects"] / subjects.num_rows,
                 levels=dict(levels[name].most_common(_LEVELS)),
                 **count,
             )
             for name, count in sorted(counts.items(), key=lambda pair: -pair[1]["events"])
         ),
-        events_per_subject=tuple(np.quantile(lengths, _QUANTILES).tolist()),
+        events_per_subject=tuple(np.quantile(subjects["events"].to_numpy(), _QUANTILES).tolist()),
         span_days=tuple(np.quantile(spans, _QUANTILES).tolist()),
     )

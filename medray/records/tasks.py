@@ -4,7 +4,7 @@ The rule of the field (MEDS 0.4): a prediction sees events up to and including i
 nothing later. Shapes: N patients, M items, E events.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -64,19 +64,40 @@ class OutcomeSpec(Section):
         """Facts that it is read from."""
         return tuple(name for name in (self.column, self.time) if name is not None)
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Competing outcomes, in the order of their numbers from 1."""
-        return tuple(self.causes) or ("event",)
-
 
 class PredictAt(Section):
-    """Landmarks: so many days after the patient's start, for those still under follow-up then."""
+    """Moments of prediction; one of:
 
-    days: tuple[float, ...] = Field(min_length=1)
+    days   landmarks: so many days after the patient's start, for those still under follow-up then.
+    code   every event of this code: what the moments of a table become, ingested as events.
+    text   of events with this text only.
+    """  # noqa: D400
+
+    days: tuple[float, ...] = ()
+    code: str | None = None
+    text: str | None = None
+
+    @model_validator(mode="after")
+    def _is_one_of_two(self) -> Self:
+        if bool(self.days) == (self.code is not None):
+            raise ValueError("name either `days` or a `code`")
+        if self.text is not None and self.code is None:
+            raise ValueError("`text` belongs to `code`")
+        return self
 
 
 PredictTimes = Literal["visits", "end"] | PredictAt
+
+
+class MeasureSpec(Section):
+    """A numeric code whose course is foreseen.
+
+    tolerance_days  a measurement counts for a horizon when it lies this near to it; of several the
+                    nearest does.
+    """
+
+    code: str
+    tolerance_days: float = Field(gt=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +123,7 @@ def cut(columns: Mapping[str, Array], predict_at: PredictTimes) -> ColumnArrays:
     for row, all_times in enumerate(columns["event_time"]):
         facts = int(np.searchsorted(all_times, NO_TIME, side="right"))
         timed = all_times[facts:]
-        for moment in _moments(timed, int(columns["start"][row]), predict_at):
+        for moment in _moments(columns, row, facts, predict_at):
             end = int(np.searchsorted(timed, moment, side="right"))
             if end:
                 rows.append(row)
@@ -124,9 +145,17 @@ def cut(columns: Mapping[str, Array], predict_at: PredictTimes) -> ColumnArrays:
     return items | {"item_id": names, "row": index}
 
 
-def _moments(timed: Array, start: int, predict_at: PredictTimes) -> list[int]:
+def _moments(
+    columns: Mapping[str, Array], row: int, facts: int, predict_at: PredictTimes
+) -> list[int]:
+    """Prediction times of one patient, whose first `facts` events have no time."""
+    timed = columns["event_time"][row][facts:]
     if isinstance(predict_at, PredictAt):
+        if predict_at.code is not None:
+            hit = _are(columns, row, predict_at.code, predict_at.text)[facts:]
+            return np.unique(timed[hit]).tolist()
         # a landmark after the last event is one only where the follow-up reaches it
+        start = int(columns["start"][row])
         return [start + round(days * DAY) for days in predict_at.days]
     if not len(timed):
         return []
@@ -179,20 +208,21 @@ def causes_of(values: Array, spec: OutcomeSpec) -> Array:
     )
 
 
+def _are(columns: Mapping[str, Array], row: int, code: str, text: str | None) -> Array:
+    """Which events of one patient are of this code, and text when one is named (E,)."""
+    hit = columns["event_code"][row] == token(code)
+    return hit if text is None else hit & (columns["event_text"][row] == token(text))
+
+
 def _next_event(
     items: Mapping[str, Array], columns: Mapping[str, Array], spec: OutcomeSpec
 ) -> Observed:
     """The next event of the code, or the end of the record."""
-    wanted = token(str(spec.code))
-    text = None if spec.text is None else token(spec.text)
     cause = np.zeros(len(items["row"]))
     days = np.zeros(len(items["row"]))
     for place, (row, moment) in enumerate(zip(items["row"], items["prediction_time"], strict=True)):
         times = columns["event_time"][row]
-        hit = (columns["event_code"][row] == wanted) & (times > moment)
-        if text is not None:
-            hit &= columns["event_text"][row] == text
-        later = times[hit]
+        later = times[_are(columns, row, str(spec.code), spec.text) & (times > moment)]
         end = int(later.min()) if len(later) else int(times[-1])
         cause[place] = 1.0 if len(later) else 0.0
         days[place] = (end - int(moment)) / DAY
@@ -211,3 +241,25 @@ def within(observed: Observed, horizon_days: float | None) -> Array:
     early = observed.days <= horizon_days
     happened = (observed.cause == 1) & early
     return np.where(np.isnan(observed.cause) | lost, np.nan, happened.astype(np.float64))
+
+
+def measured(
+    items: Mapping[str, Array],
+    columns: Mapping[str, Array],
+    spec: MeasureSpec,
+    horizons_days: Sequence[float],
+) -> Array:
+    """Values of the code around every horizon after the prediction (M, H); NaN where none is near.
+
+    Only what was measured after the prediction counts.
+    """
+    found = np.full((len(items["row"]), len(horizons_days)), np.nan)
+    for place, (row, moment) in enumerate(zip(items["row"], items["prediction_time"], strict=True)):
+        times, values = columns["event_time"][row], columns["event_value"][row]
+        hit = _are(columns, row, spec.code, None) & (times > moment) & ~np.isnan(values)
+        days, later = (times[hit] - int(moment)) / DAY, values[hit]
+        for index, horizon in enumerate(horizons_days):
+            gap = np.abs(days - horizon)
+            if len(gap) and gap.min() <= spec.tolerance_days:
+                found[place, index] = later[int(gap.argmin())]
+    return found

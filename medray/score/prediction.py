@@ -12,15 +12,16 @@ from medray.errors import Code
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """The calibrated probability of one target, or of one class of a multi-class target.
+    """One answer: the calibrated probability of a target or a class, a risk, or a value.
 
-    text_value is the class for a multi-class target, else None.
+    text_value  the class for a multi-class target, the quantile ("q0.5") of a value, else None.
+    decision    None where nothing is decided upon: risks and values.
     """
 
     target: str
     text_value: str | None
     score: float
-    decision: bool
+    decision: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +115,8 @@ class FilePrediction:
 
 
 def _shown(rows: Sequence[PredictionRow]) -> list[PredictionRow]:
-    """Binary targets, the decided class of multi-class ones, and rejected items."""
-    return [row for row in rows if row.text_value is None or row.decision]
+    """All but the classes that are not the decided one."""
+    return [row for row in rows if row.text_value is None or row.decision is not False]
 
 
 def _line(row: PredictionRow, several: bool) -> str:
@@ -124,4 +125,6 @@ def _line(row: PredictionRow, several: bool) -> str:
         return f"{frame}rejected: {row.reason}"
     if row.text_value is not None:
         return f"{frame}{row.target} {row.text_value} {row.score:.4f}"
+    if row.decision is None:
+        return f"{frame}{row.target} {row.score:.4f}"
     return f"{frame}{row.target} {row.score:.4f} {'positive' if row.decision else 'negative'}"

@@ -78,7 +78,7 @@ class Predictor:
     @property
     def targets(self) -> "tuple[Target, ...]":
         """What the package predicts."""
-        return self._task.targets(self._params)
+        return self._task.targets(self._params, self._fitted)
 
     @property
     def learned(self) -> tuple[Any, Any]:
@@ -242,21 +242,20 @@ class Predictor:
         return found["heatmap"][0].detach().float().cpu().numpy()
 
     def _scores(self, target: "Target", logits: Array) -> list[tuple[Score, ...]]:
-        """Scores of every row of one target: one, or one per class."""
-        calibration = self.package.calibration
+        """Scores of every row of one target: one, or one per class, horizon or quantile."""
         with np.errstate(invalid="ignore"):  # rows that are not finite are refused by the caller
-            probabilities = calibration.apply(target.name, logits)
-        decisions = calibration.decide(target.name, probabilities)
-        names: tuple[str | None, ...] = target.classes or (None,)
-        table = zip(
-            probabilities.reshape(len(logits), -1), decisions.reshape(len(logits), -1), strict=True
-        )
+            answers = self.package.calibration.answers(target.name, logits)
         return [
             tuple(
-                Score(target.name, name, float(p), bool(d))
-                for name, p, d in zip(names, row_p, row_d, strict=True)
+                Score(
+                    answer.name,
+                    answer.text_value,
+                    float(answer.values[row]),
+                    None if answer.decisions is None else bool(answer.decisions[row]),
+                )
+                for answer in answers
             )
-            for row_p, row_d in table
+            for row in range(len(logits))
         ]
 
 

@@ -93,6 +93,7 @@ class RecordsSpec(Section):
     drop          codes that are not events (identifiers, the outcome itself).
     tables        facts about patients, joined by the same name as `subject`.
     shards        Parquet files the events are spread over; one patient stands in one of them.
+                  Absent: as many as give each about a million events.
     reject_limit  rejected share of the rows above which the run ends with exit code 3.
     """
 
@@ -100,5 +101,5 @@ class RecordsSpec(Section):
     codes: dict[str, CodeSpec] = Field(default={})
     drop: tuple[str, ...] = ()
     tables: tuple[SubjectTable, ...] = ()
-    shards: int = Field(default=16, ge=1, le=4096)
+    shards: int | None = Field(default=None, ge=1, le=4096)
     reject_limit: float = Field(default=0.05, ge=0, le=1)

@@ -279,7 +279,10 @@ def _package(
     load_weights(state.judged, storage.read_bytes(kept.best))
     logits, columns = loop.evaluate(plan.predict, state.judged, plan.tuning)
     calibration = fit_calibration(
-        task.targets(params), logits, task.truth(columns, params), spec.evaluate.operating_point
+        task.targets(params, fitted),
+        logits,
+        task.truth(columns, params),
+        spec.evaluate.operating_point,
     )
     meta = source.dataset.meta
     return write_package(

@@ -130,7 +130,7 @@ def make_package(spec, dataset):
         fitted=fitted,
         modules=modules,
         calibration=fit_calibration(
-            IMAGING.targets(params), logits, IMAGING.truth(tuning, params), "youden"
+            IMAGING.targets(params, fitted), logits, IMAGING.truth(tuning, params), "youden"
         ),
         lineage={"dataset": dataset.fingerprint()},
         history=[

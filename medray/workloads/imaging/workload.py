@@ -27,7 +27,7 @@ class Imaging:
     params_model = ImagingParams
     fitted_model = ImagingFitted
 
-    def targets(self, params: ImagingParams) -> tuple[Target, ...]:
+    def targets(self, params: ImagingParams, fitted: ImagingFitted) -> tuple[Target, ...]:
         """One target per label column."""
         return params.targets
 
@@ -115,7 +115,11 @@ class Imaging:
         return Monitor(params.monitor, "min" if params.monitor == "loss" else "max")
 
     def measure(
-        self, logits: Mapping[str, Array], columns: Columns, params: ImagingParams
+        self,
+        logits: Mapping[str, Array],
+        columns: Columns,
+        params: ImagingParams,
+        fitted: ImagingFitted,
     ) -> Mapping[str, float]:
         """`loss`, `accuracy`, `auroc`."""
         return measure.measure(logits, columns, params)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from medray.records.steps import Steps, carried_forward, steps_of
 from medray.records.tasks import TIMELINE
@@ -95,14 +94,3 @@ def example(params: TimelineParams, fitted: TimelineFitted, rows: int) -> Column
         "event_value": value,
         "prediction_time": np.full(rows, 24 * hour, np.int64),
     }
-
-
-def positives(columns: Columns) -> tuple[int, int]:
-    """Items whose outcome is known, and those where it happens."""
-    outcome = np.asarray(columns[OUTCOME], np.float64)
-    return int(np.isfinite(outcome).sum()), int((outcome == 1).sum())
-
-
-def as_float(tensor: Tensor) -> Array:
-    """A tensor as float64 on the CPU."""
-    return tensor.detach().cpu().double().numpy()

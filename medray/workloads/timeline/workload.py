@@ -11,23 +11,22 @@ import numpy as np
 import pyarrow as pa
 import torch
 from torch import Generator, Tensor, nn
-from torch.nn import functional
 
 from medray.errors import DataError
-from medray.metrics.discrimination import auroc
 from medray.models.rnn import Layout, Recurrent
 from medray.records import tasks
 from medray.records.tasks import TIMELINE
 from medray.records.vocabulary import SUMS, learn, sums_of
 from medray.workload import Batch, Columns, Modules, Monitor, Objective, Target
-from medray.workloads.timeline import baselines, tensors
+from medray.workloads.timeline import tensors
+from medray.workloads.timeline.heads import HEADS
+from medray.workloads.timeline.heads.head import OUTCOME_SUMS, merged
 from medray.workloads.timeline.params import TimelineFitted, TimelineParams
 from medray.workloads.timeline.tensors import OUTCOME
 
 Array = np.ndarray[Any, Any]
 
-_COUNTS = [pa.field("rows", pa.int64()), pa.field("positives", pa.int64())]
-_SUMMARY = pa.schema([*SUMS, *_COUNTS])
+_SUMMARY = pa.schema([*SUMS, *OUTCOME_SUMS])
 
 
 class Timeline:
@@ -40,51 +39,40 @@ class Timeline:
     params_model = TimelineParams
     fitted_model = TimelineFitted
 
-    def targets(self, params: TimelineParams) -> tuple[Target, ...]:
-        """The outcome."""
-        return params.targets
+    def targets(self, params: TimelineParams, fitted: TimelineFitted) -> tuple[Target, ...]:
+        """What is asked: one target."""
+        return (HEADS[params.task].target(params, fitted),)
 
     def label_columns(self, params: TimelineParams) -> tuple[str, ...]:
         """Facts about patients that the outcome is read from."""
-        return params.outcome.columns
+        return params.outcome.columns if params.outcome else ()
 
     def items(self, columns: Columns, params: TimelineParams) -> Columns:
         """Patients → an item per prediction time, its events cut there, its outcome beside it.
 
         Items whose outcome is not known keep NaN. Raises DataError when there is none at all.
         """
-        items = tasks.cut(columns, params.predict_at)
+        items = tasks.cut(columns, params.moments)
         if len(columns["item_id"]) and not len(items["item_id"]):
             raise DataError(
                 "no patient has an event at or before a prediction time",
                 remedy="check `params.predict_at` and the times of the records",
             )
-        if all(name in columns for name in params.outcome.columns):
-            observed = tasks.observe(items, columns, params.outcome)
-            items[OUTCOME] = tasks.within(observed, params.horizon_days)
+        if all(name in columns for name in self.label_columns(params)):
+            items[OUTCOME] = HEADS[params.task].observe(items, columns, params)
         return items
 
     def summarize(self, columns: Columns, params: TimelineParams) -> pa.Table:
         """Sums of values by code of one batch, and how often the outcome happens."""
-        sums = sums_of({name: columns[name] for name in TIMELINE})
-        known, happened = tensors.positives(columns)
-        rows = sums.num_rows
-        first = np.arange(rows) == 0
-        table = sums
-        for name, count in (("rows", known), ("positives", happened)):
-            table = table.append_column(name, pa.array(np.where(first, count, 0)))
+        table = sums_of({name: columns[name] for name in TIMELINE})
+        outcome = HEADS[params.task].sums(np.asarray(columns[OUTCOME], np.float64))
+        for field in OUTCOME_SUMS:  # they stand in the first row
+            values = [outcome[field.name], *[None] * (table.num_rows - 1)]
+            table = table.append_column(field, pa.array(values, field.type))
         return table.cast(_SUMMARY)
 
     def fit(self, summaries: pa.Table, params: TimelineParams) -> TimelineFitted:
         """Channels, their scale, known codes. Raises DataError when nothing can be learned."""
-        rows = sum(summaries["rows"].to_pylist())
-        positives = sum(summaries["positives"].to_pylist())
-        if not 0 < positives < rows:
-            raise DataError(
-                f"the outcome happens in {positives} of {rows} items of `train`: there is nothing "
-                "to tell apart",
-                remedy="check `params.outcome`, `horizon_days` and the split",
-            )
         vocabulary = learn(
             summaries.select(SUMS.names),
             min_items=params.min_patients,
@@ -96,7 +84,14 @@ class Timeline:
                 f"no code stands in the records of {params.min_patients} patients of `train`",
                 remedy="lower `params.min_patients`, or ingest more patients",
             )
-        return TimelineFitted(vocabulary=vocabulary, items=rows, positives=positives)
+        outcome = merged(summaries)
+        edges = HEADS[params.task].learn(outcome, vocabulary, params)
+        return TimelineFitted(
+            vocabulary=vocabulary,
+            items=outcome["rows"],
+            positives=outcome["positives"],
+            edges_days=edges,
+        )
 
     def collate(self, columns: Columns, params: TimelineParams, fitted: TimelineFitted) -> Batch:
         """See `tensors.collate`."""
@@ -126,7 +121,7 @@ class Timeline:
                     dropout=params.dropout,
                     input_dropout=params.input_dropout,
                     pool=params.pool,
-                    outputs=1,
+                    outputs=HEADS[params.task].outputs(params, fitted),
                 )
             )
             for name, kind in params.ensemble
@@ -135,37 +130,40 @@ class Timeline:
     def objectives(self, params: TimelineParams, fitted: TimelineFitted) -> tuple[Objective, ...]:
         """One update per member: members learn independently."""
         return tuple(
-            Objective(name, (name,), partial(_loss, member=name, params=params))
+            Objective(name, (name,), partial(_loss, member=name, params=params, fitted=fitted))
             for name, _ in params.ensemble
         )
 
     def predict(
         self, modules: Modules, batch: Batch, params: TimelineParams
     ) -> Mapping[str, Tensor]:
-        """Target → logits (B,), the mean of the members'."""
-        total = sum(modules[name](batch).float().squeeze(1) for name, _ in params.ensemble)
-        return {params.target: torch.as_tensor(total) / params.members}
+        """Target → logits, the mean of the members'."""
+        total = sum(modules[name](batch).float() for name, _ in params.ensemble)
+        mean = torch.as_tensor(total) / params.members
+        return {params.target: HEADS[params.task].answer(mean, params)}
 
     def truth(self, columns: Columns, params: TimelineParams) -> Mapping[str, Array]:
-        """Target → whether it happened (B,), NaN where that is not known."""
+        """Target → what was observed, NaN where that is not known."""
         return {params.target: np.asarray(columns[OUTCOME], np.float64)}
 
     def monitor(self, params: TimelineParams) -> Monitor:
         """The tuning metric `params.monitor` names."""
-        return Monitor(params.monitor, "min" if params.monitor == "loss" else "max")
+        name = params.monitor
+        if name == "auto":
+            name = "auroc" if params.task == "event_within" else "loss"
+        return Monitor(name, "min" if name == "loss" else "max")
 
     def measure(
-        self, logits: Mapping[str, Array], columns: Columns, params: TimelineParams
+        self,
+        logits: Mapping[str, Array],
+        columns: Columns,
+        params: TimelineParams,
+        fitted: TimelineFitted,
     ) -> Mapping[str, float]:
-        """`loss` (uncalibrated) and `auroc`."""
-        score_B = np.asarray(logits[params.target], np.float64)
-        truth_B = self.truth(columns, params)[params.target]
-        known = np.isfinite(truth_B)
-        score, truth = score_B[known], truth_B[known]
-        if not len(truth) or not np.isfinite(score).all():
-            return {"loss": float("nan"), "auroc": float("nan")}
-        loss = np.logaddexp(0, score) - truth * score
-        return {"loss": float(loss.mean()), "auroc": auroc(truth, score)}
+        """`loss` (uncalibrated); of a binary target `auroc`, too."""
+        answer = np.asarray(logits[params.target], np.float64)
+        observed = self.truth(columns, params)[params.target]
+        return HEADS[params.task].measure(answer, observed, params, fitted)
 
     def baselines(
         self,
@@ -175,8 +173,8 @@ class Timeline:
         fitted: TimelineFitted,
         seed: int,
     ) -> Mapping[str, Mapping[str, Array]]:
-        """Gradient boosting and logistic regression on summaries of the same events."""
-        return baselines.probabilities(train, held_out, params, fitted, seed)
+        """Simple models of the same question."""
+        return HEADS[params.task].baselines(train, held_out, params, fitted, seed)
 
     def explain(
         self, modules: Modules, batch: Batch, target: str, class_index: int, params: TimelineParams
@@ -192,13 +190,12 @@ class Timeline:
 
 
 def _loss(
-    modules: Modules, batch: Batch, rng: Generator, member: str, params: TimelineParams
+    modules: Modules,
+    batch: Batch,
+    rng: Generator,
+    member: str,
+    params: TimelineParams,
+    fitted: TimelineFitted,
 ) -> Tensor:
-    """Mean cross-entropy over the items whose outcome is known; 0 when none is."""
-    logit_B = modules[member](batch).float().squeeze(1)
-    truth_B = batch["labels"]
-    known_B = ~torch.isnan(truth_B)
-    smooth_B = torch.where(known_B, truth_B, 0.0) * (1 - params.label_smoothing)
-    smooth_B = smooth_B + 0.5 * params.label_smoothing
-    loss_B = functional.binary_cross_entropy_with_logits(logit_B, smooth_B, reduction="none")
-    return (loss_B * known_B).sum() / known_B.sum().clamp_min(1)
+    output_BO = modules[member](batch).float()
+    return HEADS[params.task].loss(output_BO, batch["labels"], params, fitted)

@@ -27,6 +27,9 @@ def fitted(params: ImagingParams, data: dict[str, Any]) -> ImagingFitted:
     return IMAGING.fit(IMAGING.summarize(data, params), params)
 
 
+FITTED = fitted(binary(), columns(y=np.array([0.0, 1.0] * 6)))
+
+
 def test_stands_in_the_dict_under_its_name() -> None:
     assert WORKLOADS["imaging"].name == "imaging"
 
@@ -193,18 +196,18 @@ def test_measure_agrees_with_scikit_learn() -> None:
     logits[np.arange(60), y] += 1
     p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     params = ImagingParams(task="multiclass", label="y", classes=("0", "1", "2"))
-    found = IMAGING.measure({"y": logits}, {"y": y.astype(float)}, params)
+    found = IMAGING.measure({"y": logits}, {"y": y.astype(float)}, params, FITTED)
     assert found["accuracy"] == pytest.approx(accuracy_score(y, p.argmax(1)))
     assert found["loss"] == pytest.approx(log_loss(y, p))
     assert found["auroc"] == pytest.approx(roc_auc_score(y, p, multi_class="ovr"))
-    two = IMAGING.measure({"y": logits[:, 0]}, {"y": (y == 0).astype(float)}, binary())
+    two = IMAGING.measure({"y": logits[:, 0]}, {"y": (y == 0).astype(float)}, binary(), FITTED)
     assert two["auroc"] == pytest.approx(roc_auc_score(y == 0, logits[:, 0]))
     assert two["loss"] == pytest.approx(log_loss(y == 0, 1 / (1 + np.exp(-logits[:, 0]))))
     assert IMAGING.monitor(binary()).name in two
 
 
 def test_an_undefined_metric_is_nan() -> None:
-    found = IMAGING.measure({"y": np.zeros(3)}, {"y": np.full(3, np.nan)}, binary())
+    found = IMAGING.measure({"y": np.zeros(3)}, {"y": np.full(3, np.nan)}, binary(), FITTED)
     assert all(np.isnan(value) for value in found.values())
 
 
