@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from medray.ingest.records import RecordsSummary
     from medray.ingest.summary import IngestSummary
     from medray.inspection import Inspection
-    from medray.score.predictor import FilePrediction
+    from medray.score.prediction import FilePrediction
     from medray.score.summary import ScoreSummary
     from medray.spec.models import RunSpec
     from medray.train.driver import TrainResult
@@ -94,10 +94,11 @@ def predict(
     package: str, files: Sequence[str], explain: str | None = None, device: str = "auto"
 ) -> list[FilePrediction]:
     """Score files in this process, without Ray; `explain` is a folder for heat-map PNGs."""
+    from medray.score.pictures import Pictures
     from medray.score.predictor import Predictor
 
-    predictor = Predictor(package, device=device)
-    return [predictor.predict_file(file, explain=explain) for file in files]
+    pictures = Pictures(Predictor(package, device=device))
+    return [pictures.predict_file(file, explain=explain) for file in files]
 
 
 def inspect(path: str) -> Inspection:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from medray.ingest.records import RecordsSummary
     from medray.ingest.summary import IngestSummary
     from medray.inspection import Inspection
-    from medray.score.predictor import FilePrediction
+    from medray.score.prediction import FilePrediction
     from medray.score.summary import ScoreSummary
     from medray.train.driver import TrainResult
 

@@ -160,6 +160,14 @@ def _hidden_channels(like_BTV: Tensor, share: float, training: bool) -> Tensor:
 
 
 def _packed(layer: nn.Module, x_BTX: Tensor, lengths_B: Tensor) -> Tensor:
+    """States after every step; zeros past the end.
+
+    Packing saves the steps past the end, and makes what is computed at once depend on the lengths
+    of all rows: the last bits of a row would change with its neighbours. A prediction must not.
+    """
+    if not layer.training:
+        seen = torch.arange(x_BTX.shape[1], device=lengths_B.device)[None] < lengths_B[:, None]
+        return layer(x_BTX)[0] * seen[..., None]
     packed = pack_padded_sequence(x_BTX, lengths_B.cpu(), batch_first=True, enforce_sorted=False)
     states, _ = pad_packed_sequence(layer(packed)[0], True, total_length=x_BTX.shape[1])
     return states

@@ -49,6 +49,11 @@ class Vocabulary(Section):
     static: tuple[Channel, ...] = ()
     presence: tuple[int, ...] = ()
 
+    def knows(self, codes: Array) -> Array:
+        """Whether each code (N,) is one of them."""
+        channels = (channel.code for channel in (*self.timed, *self.static))
+        return np.isin(codes, [*channels, *self.presence])
+
 
 @dataclass(frozen=True, slots=True)
 class Steps:

@@ -117,13 +117,18 @@ def cut(columns: Mapping[str, Array], predict_at: PredictTimes) -> ColumnArrays:
     Adds `item_id` (patient@time) and `row`, the patient it comes from. Times without any event
     before them give no item: there is nothing to predict from.
     """
+    return cut_at(columns, moments(columns, predict_at))
+
+
+def cut_at(columns: Mapping[str, Array], times_N: Sequence[Sequence[int]]) -> ColumnArrays:
+    """Items at given times of every patient; see `cut`."""
     rows: list[int] = []
     times: list[int] = []
     ends: list[int] = []
     for row, all_times in enumerate(columns["event_time"]):
         facts = int(np.searchsorted(all_times, NO_TIME, side="right"))
         timed = all_times[facts:]
-        for moment in _moments(columns, row, facts, predict_at):
+        for moment in times_N[row]:
             end = int(np.searchsorted(timed, moment, side="right"))
             if end:
                 rows.append(row)
@@ -145,10 +150,21 @@ def cut(columns: Mapping[str, Array], predict_at: PredictTimes) -> ColumnArrays:
     return items | {"item_id": names, "row": index}
 
 
-def _moments(
-    columns: Mapping[str, Array], row: int, facts: int, predict_at: PredictTimes
-) -> list[int]:
-    """Prediction times of one patient, whose first `facts` events have no time."""
+def moments(
+    columns: Mapping[str, Array], predict_at: PredictTimes, *, every: bool = True
+) -> list[list[int]]:
+    """Prediction times of N patients, in order.
+
+    every  False: what one asks about a patient today: of visits and events the last one, of
+           landmarks still all.
+    """
+    found = [_moments(columns, row, predict_at) for row in range(len(columns["event_time"]))]
+    landmarks = isinstance(predict_at, PredictAt) and predict_at.code is None
+    return found if every or landmarks else [times[-1:] for times in found]
+
+
+def _moments(columns: Mapping[str, Array], row: int, predict_at: PredictTimes) -> list[int]:
+    facts = int(np.searchsorted(columns["event_time"][row], NO_TIME, side="right"))
     timed = columns["event_time"][row][facts:]
     if isinstance(predict_at, PredictAt):
         if predict_at.code is not None:

@@ -26,6 +26,7 @@ from medray.ingest.parts import KEY_FIELDS, Row
 from medray.ingest.scan import read_source
 from medray.package import Task
 from medray.schema import PREDICTIONS
+from medray.score.pictures import Pictures
 from medray.score.prediction import ItemKey, Outcome, rows_of
 from medray.score.predictor import Predictor
 from medray.spec.pixels import PixelSpec
@@ -137,17 +138,17 @@ class Scorer:
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._predictor = Predictor(job.package_uri, job.device, job.task)
+        self._pictures = Pictures(Predictor(job.package_uri, job.device, job.task))
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Score and write; returns file_id and file_items of the rows, for progress."""
         if table.num_rows:
-            scored = score_items(self._predictor, table, self._job)
+            scored = score_items(self._pictures, table, self._job)
             storage.write_parquet(storage.join(self._job.folder, _chunk_name(table)), scored)
         return table.select(["file_id", _FILE_ITEMS.name])
 
 
-def score_items(predictor: Predictor, table: pa.Table, job: Job) -> pa.Table:
+def score_items(model: Pictures, table: pa.Table, job: Job) -> pa.Table:
     """Rows of SCORED for a table of ITEMS: one per item and target, or one rejected row."""
     shapes, dtypes = table["shape"].to_pylist(), table["dtype"].to_pylist()
     pictures = {
@@ -155,7 +156,7 @@ def score_items(predictor: Predictor, table: pa.Table, job: Job) -> pa.Table:
         for at, pixels in enumerate(table["pixels"])
         if pixels.is_valid
     }
-    answers = dict(zip(pictures, predictor.predict_arrays(list(pictures.values())), strict=True))
+    answers = dict(zip(pictures, model.predict_arrays(list(pictures.values())), strict=True))
     # The run is named when it is published: another one may finish this one's work.
     ours = {"prediction_time": datetime.now(UTC), "package": job.package, "run": ""}
     rows: list[dict[str, Any]] = []

@@ -3,7 +3,7 @@
 Shapes: B items.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -61,6 +61,20 @@ class Timeline:
         if all(name in columns for name in self.label_columns(params)):
             items[OUTCOME] = HEADS[params.task].observe(items, columns, params)
         return items
+
+    def moments(
+        self, columns: Columns, params: TimelineParams, *, every: bool
+    ) -> Sequence[Sequence[int]]:
+        """As `params.predict_at` says; today, of visits and events, the last one."""
+        return tasks.moments(columns, params.moments, every=every)
+
+    def framed(self, batch: Batch) -> Batch:
+        """See `tensors.framed`."""
+        return tensors.framed(batch)
+
+    def knows(self, codes: Array, fitted: TimelineFitted) -> Array:
+        """Whether codes (N,) are in the vocabulary."""
+        return fitted.vocabulary.knows(codes)
 
     def summarize(self, columns: Columns, params: TimelineParams) -> pa.Table:
         """Sums of values by code of one batch, and how often the outcome happens."""
