@@ -4,7 +4,7 @@ Shapes: N rows of a batch.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -57,12 +57,14 @@ class Batch:
 
     read     events offered: rows, in the wide form cells that are not empty.
     dropped  events of codes that the spec leaves out.
+    silent   names of patients that rows name, but no event of the batch.
     """
 
     events: pa.Table
     refused: pa.Table
     read: int
     dropped: int
+    silent: tuple[str, ...] = ()
 
 
 def columns_of(source: RecordSource, names: Sequence[str]) -> tuple[str, ...]:
@@ -101,7 +103,9 @@ def normalise(
     time_N, wrong_N = _times(table, source)
     make = _wide if source.format == "wide" else _long
     frame = make(table, source, subject_N, time_N, wrong_N, row_N)
-    return _judge(frame, codes, drop)
+    judged = _judge(frame, codes, drop)
+    said = set(judged.events["subject"].unique().to_pylist())
+    return replace(judged, silent=tuple({n for n in subject_N if n is not None} - said))
 
 
 def _subjects(column: pa.ChunkedArray) -> Objects:

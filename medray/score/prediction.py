@@ -5,6 +5,7 @@ Plain values: imports neither torch nor ray.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 from medray.errors import Code
@@ -41,7 +42,8 @@ class ItemKey:
     subject_id: str | None
     study_id: str | None
     file_id: str
-    frame: int | None
+    frame: int | None = None
+    prediction_time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class PredictionRow:
     study_id: str | None
     file_id: str
     frame: int | None
+    prediction_time: datetime | None
     target: str | None
     score: float | None
     decision: bool | None
@@ -63,7 +66,8 @@ class PredictionRow:
 
 def rows_of(key: ItemKey, outcome: Outcome) -> Iterator[PredictionRow]:
     """Rows of one item: one per score, or a single rejected one."""
-    ids = (key.item_id, key.subject_id, key.study_id, key.file_id, key.frame)
+    file = (key.file_id, key.frame, key.prediction_time)
+    ids = (key.item_id, key.subject_id, key.study_id, *file)
     if outcome.reason is not None:
         yield PredictionRow(*ids, None, None, None, None, "rejected", str(outcome.reason))
         return
