@@ -14,19 +14,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from medray.errors import Code, UsageError
-from medray.spec.records import CodeSpec, RecordSource
+from medray.spec.records import MICROSECONDS, CodeSpec, RecordSource
 
 Array = NDArray[Any]
 Objects = NDArray[np.object_]
 
 BIRTH: Final = "MEDS_BIRTH"  # MEDS 0.4, birth_code
-_MICROSECONDS: Final = {
-    "seconds": 1e6,
-    "minutes": 60e6,
-    "hours": 3600e6,
-    "days": 86400e6,
-    "years": 365.25 * 86400e6,
-}
 _SECONDS_OF_9999 = 253402300799.0
 _NULLS = frozenset({"", "na", "n/a", "nan", "null", "none", "#n/a"})
 _EMPTY = frozenset({""})  # of names: Na is sodium
@@ -142,7 +135,7 @@ def _times(table: pa.Table, source: RecordSource) -> tuple[Array, NDArray[np.boo
     column = table[source.time]
     if source.time_unit != "timestamp" and source.format != "meds":
         number_N = _numbers(column)
-        scale = _MICROSECONDS[source.time_unit]
+        scale = MICROSECONDS[source.time_unit]
         fits_N = np.abs(number_N) * scale / 1e6 < _SECONDS_OF_9999  # NaN does not
         micros_N = np.where(fits_N, np.round(np.where(fits_N, number_N, 0) * scale), 0)
         time_N = micros_N.astype("i8").view("M8[us]")

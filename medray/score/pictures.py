@@ -126,6 +126,24 @@ class Pictures:
         return explained
 
 
+def predict_files(
+    predictor: Predictor,
+    files: Sequence[str],
+    *,
+    explain: str | None,
+    every: bool,
+    source: int | None,
+) -> list[FilePrediction]:
+    """An answer per file. Raises UsageError for what can only be asked of records."""
+    if every or source is not None:
+        raise UsageError(
+            "--all and --source are for tables of patients' records",
+            remedy=f"leave them out: {predictor.package.ref} predicts from images",
+        )
+    pictures = Pictures(predictor)
+    return [pictures.predict_file(file, explain) for file in files]
+
+
 def _file_id(name: str) -> str:
     return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 

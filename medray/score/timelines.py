@@ -17,7 +17,7 @@ from medray.records.tasks import cut_at
 from medray.records.tokens import tokens
 from medray.score.prediction import ItemKey, Outcome, PredictionRow, rows_of
 from medray.score.predictor import Predictor
-from medray.spec.records import RecordsSpec
+from medray.spec.records import RecordsSpec, TimeUnit
 from medray.workload import Columns
 
 Array = np.ndarray[Any, Any]
@@ -44,6 +44,12 @@ class Timelines:
             raise PackageError(f"{predictor.package.ref} does not say how tables become events")
         self.records: RecordsSpec = records
 
+    @property
+    def time_unit(self) -> TimeUnit:
+        """What times are told in: `timestamp`, or a unit since the patient's own start."""
+        units = [source.time_unit for source in self.records.sources]
+        return next((unit for unit in units if unit != "timestamp"), "timestamp")
+
     def predict(
         self, events: pa.Table, asked: Asked = "latest", silent: Collection[str] = ()
     ) -> list[PredictionRow]:
@@ -67,7 +73,7 @@ class Timelines:
 
     def _starts(self, columns: Columns) -> Array:
         """When each patient's own time begins (N,); see `ingest.records`."""
-        if any(source.time_unit != "timestamp" for source in self.records.sources):
+        if self.time_unit != "timestamp":
             return np.zeros(len(columns["subject_id"]), np.int64)
         firsts = [times[times != NO_TIME][:1] for times in columns["event_time"]]
         return np.array([first[0] if len(first) else 0 for first in firsts], np.int64)
