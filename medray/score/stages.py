@@ -32,7 +32,7 @@ from medray.score.predictor import Predictor
 from medray.spec.pixels import PixelSpec
 
 _KEY = [field.name for field in KEY_FIELDS]
-_FILE_ITEMS = pa.field("file_items", pa.int32(), nullable=False)  # rows that stage one makes of it
+_FILE_ITEMS = pa.field("file_items", pa.int32(), nullable=False)  # items that are made of it
 _ITEM = ("item_id", "subject_id", "study_id", "frame")
 ITEMS = pa.schema(
     [
@@ -60,7 +60,6 @@ class Job:
 
     package_uri: str
     package: str
-    pixels: PixelSpec
     folder: str
     device: str
     task: Task | None = None
@@ -144,7 +143,7 @@ class Scorer:
         """Score and write; returns file_id and file_items of the rows, for progress."""
         if table.num_rows:
             scored = score_items(self._pictures, table, self._job)
-            storage.write_parquet(storage.join(self._job.folder, _chunk_name(table)), scored)
+            storage.write_parquet(storage.join(self._job.folder, chunk_name(table)), scored)
         return table.select(["file_id", _FILE_ITEMS.name])
 
 
@@ -162,11 +161,13 @@ def score_items(model: Pictures, table: pa.Table, job: Job) -> pa.Table:
     rows: list[dict[str, Any]] = []
     for at, item in enumerate(table.drop_columns(["pixels", "shape", "dtype"]).to_pylist()):
         outcome = answers[at] if at in answers else Outcome((), Code(item["reason"]))
-        key = ItemKey(*(item[field] for field in ItemKey.__slots__))
+        ids = (item["item_id"], item["subject_id"], item["study_id"], item["file_id"])
+        key = ItemKey(*ids, item["frame"])
         rows.extend(item | asdict(row) | ours for row in rows_of(key, outcome))
     return pa.Table.from_pylist(rows, schema=SCORED)
 
 
-def _chunk_name(table: pa.Table) -> str:
+def chunk_name(table: pa.Table) -> str:
+    """Name a chunk by the versions of the files, and the items, that are in it."""
     names = json.dumps([table[name].to_pylist() for name in (*_KEY, "item_id")])
     return f"{hashlib.sha256(names.encode()).hexdigest()[:24]}.parquet"

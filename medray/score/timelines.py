@@ -47,8 +47,10 @@ class Timelines:
     @property
     def time_unit(self) -> TimeUnit:
         """What times are told in: `timestamp`, or a unit since the patient's own start."""
-        units = [source.time_unit for source in self.records.sources]
-        return next((unit for unit in units if unit != "timestamp"), "timestamp")
+        for source in self.records.sources:
+            if source.time_unit != "timestamp":
+                return source.time_unit
+        return "timestamp"
 
     def predict(
         self, events: pa.Table, asked: Asked = "latest", silent: Collection[str] = ()
