@@ -193,3 +193,7 @@ class RecordsWorkload(Workload[P, F], Protocol[P, F]):
     def knows(self, codes: np.ndarray[Any, Any], fitted: F) -> np.ndarray[Any, Any]:
         """Whether the model has ever seen a code (N,), for 64-bit names (N,)."""
         ...
+
+    def reads(self, columns: Columns, fitted: F) -> np.ndarray[Any, Any]:
+        """How many events of every item say anything to the model (B,)."""
+        ...

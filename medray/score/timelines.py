@@ -27,7 +27,7 @@ only at the last one. Or patient → times, microseconds since 1970."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOTHING = Outcome((), Code.NO_HISTORY, "no event stands at or before the prediction time")
-_STRANGE = Outcome((), Code.NO_HISTORY, "the model has never seen any of the codes")
+_STRANGE = Outcome((), Code.NO_HISTORY, "no event says anything to the model")
 
 
 class Timelines:
@@ -104,14 +104,11 @@ class Timelines:
         yield from ((one, sorted(set(times))) for one, times in asked.items() if one not in known)
 
     def _outcomes(self, items: Columns) -> list[Outcome]:
-        """The answer for every item (M,); one of which the model knows no event is refused."""
+        """The answer for every item (M,); one in which the model reads nothing is refused."""
         outcomes = self.predictor.predict_columns({name: items[name] for name in self._task.inputs})
-        _, fitted = self.predictor.learned
-        codes = np.unique(np.concatenate([*items["event_code"], np.empty(0, np.int64)]))
-        known = codes[self._task.knows(codes, fitted)]
+        read_M = self._task.reads(items, self.predictor.learned[1])
         return [
-            outcome if np.isin(codes, known).any() else _STRANGE
-            for outcome, codes in zip(outcomes, items["event_code"], strict=True)
+            outcome if count else _STRANGE for outcome, count in zip(outcomes, read_M, strict=True)
         ]
 
     def unknown(self, codes: Mapping[str, int]) -> dict[str, int]:

@@ -76,6 +76,15 @@ class Timeline:
         """Whether codes (N,) are in the vocabulary."""
         return fitted.vocabulary.knows(codes)
 
+    def reads(self, columns: Columns, fitted: TimelineFitted) -> Array:
+        """Events of every item (B,) that have a place in the vocabulary."""
+        counts = [len(times) for times in columns["event_time"]]
+        if not sum(counts):
+            return np.zeros(len(counts), np.int64)
+        events = [np.concatenate(columns[name]) for name in TIMELINE]
+        read = np.repeat(np.arange(len(counts)), counts)[fitted.vocabulary.reads(*events)]
+        return np.bincount(read, minlength=len(counts))
+
     def summarize(self, columns: Columns, params: TimelineParams) -> pa.Table:
         """Sums of values by code of one batch, and how often the outcome happens."""
         table = sums_of({name: columns[name] for name in TIMELINE})

@@ -1,0 +1,5 @@
+"""Scores online: one loaded Predictor behind HTTP, on Ray Serve."""
+
+from medray.serve.app import build
+
+__all__ = ["build"]
