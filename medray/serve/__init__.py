@@ -1,5 +1,1 @@
-"""Scores online: one loaded Predictor behind HTTP, on Ray Serve."""
-
-from medray.serve.app import build
-
-__all__ = ["build"]
+"""Scores online: one loaded Predictor behind HTTP, on Ray Serve (`medray.serve.app:build`)."""
