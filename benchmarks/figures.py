@@ -30,7 +30,16 @@ FIGURES = {
         6: "startup",
         7: "train_throughput",
         8: "front_door",
-    }
+    },
+    "timeline": {
+        1: "icu_mortality",
+        2: "pbc2",
+        3: "survival_metrics",
+        4: "timeline_parity",
+        5: "records_scale",
+        6: "course",
+        7: "records_bad_input",
+    },
 }
 
 

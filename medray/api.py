@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from medray.crossval import CrossvalResult
     from medray.demo.run import DemoSummary
     from medray.evaluate.run import EvaluationResult
+    from medray.explain.events import Explanation
+    from medray.export import MedsSummary
     from medray.ingest.records import RecordsSummary
     from medray.ingest.summary import IngestSummary
     from medray.inspection import Inspection
@@ -115,6 +117,43 @@ def predict(
     from medray.score.pictures import predict_files
 
     return predict_files(predictor, files, explain=explain, every=every, source=source)
+
+
+def explain(
+    package: str,
+    subject: str,
+    *,
+    dataset: str | None = None,
+    at: str | None = None,
+    target: str | None = None,
+    out: str | None = None,
+    top: int = 20,
+    device: str = "auto",
+) -> tuple[Explanation, dict[str, str]]:
+    """What the prediction for a patient rests on, and the files written into the folder `out`.
+
+    See `medray.explanation.explain`; `top` events stand in the page's table.
+    """
+    from medray.explanation import explain as run
+    from medray.explanation import write
+
+    found = run(package, subject, dataset=dataset, at=at, target=target, device=device)
+    return found, {} if out is None else write(found, out, top)
+
+
+def export_meds(
+    source: str | RunSpec, out: str, sets: Sequence[str] = (), progress: Progress | None = None
+) -> MedsSummary:
+    """Dataset of timelines → a folder in the Medical Event Data Standard (MEDS 0.4).
+
+    source  a spec, whose task gives the labels, or the output folder of a run.
+    """
+    from medray.export import export_meds as run
+
+    if isinstance(source, str) and not source.lower().endswith((".yaml", ".yml")):
+        return run(source, out, progress=progress)
+    checked = validate(source, sets)
+    return run(checked.dataset_uri, out, checked, progress)
 
 
 def inspect(path: str) -> Inspection:

@@ -46,15 +46,19 @@ class Code(StrEnum):
     DECODE_CRASHED = "decode_crashed"  # the codec took its process down
     DECODE_TIMEOUT = "decode_timeout"  # the codec passed its CPU deadline
     # a row of a table
+    UNREADABLE_ROW = "unreadable_row"  # no JSON object, not UTF-8, too long, or no FHIR resource
     NO_SUBJECT = "no_subject"  # the row names no patient
     NO_CODE = "no_code"  # the row names no code
     INVALID_TIME = "invalid_time"  # neither empty nor a time
     TIME_BEFORE_BIRTH = "time_before_birth"
-    INVALID_VALUE = "invalid_value"  # infinite
+    NO_TIME = "no_time"  # what happens at some time, without one: not to be known from the start
+    INVALID_VALUE = "invalid_value"  # infinite, or no number where one must stand
+    UNSUPPORTED_VALUE = "unsupported_value"  # neither a number nor a text: a curve, a ratio
     IMPLAUSIBLE_VALUE = "implausible_value"  # outside the range the spec gives for the code
     WRONG_UNIT = "wrong_unit"  # another unit than the code's, and no conversion
     DUPLICATE_EVENT = "duplicate_event"  # the same subject, time, code and value once more
     MISSING_VALUE = "missing_value"  # the source's word for "not measured": left out, counted
+    NOT_A_FACT = "not_a_fact"  # by its own status: entered in error, cancelled, refuted, planned
     # the task
     NO_LABEL = "no_label"  # no row of the label table matches
     UNEXPECTED_SHAPE = "unexpected_shape"  # the package does not take such an item

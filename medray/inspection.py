@@ -6,17 +6,25 @@ Reads metadata and counts only; never pixels, never a patient's value.
 import json
 import zipfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import yaml
+from deltalake import DeltaTable
 
 from medray import storage
 from medray.errors import UsageError
 
+if TYPE_CHECKING:
+    from medray.dataset import RecordsDataset
+    from medray.manifest import Manifest
+    from medray.records.summary import CodeRow
+
+_CODES = 12  # of a dataset of timelines that are shown, the most frequent first
 _SAMPLE = 2000  # headers parsed of an archive; the rest is counted by kind only
 
 
@@ -63,7 +71,8 @@ def _run(path: str, names: list[str]) -> Inspection:
         elif name == "training":
             parts.append(_training(uri))
         elif name in ("inventory", "predictions") and not storage.table_exists(uri):
-            continue
+            refused = storage.join(uri, "refused")
+            parts.extend([_table(refused)] if storage.table_exists(refused) else [])
         else:
             parts.append(inspect(uri))
     unfinished = storage.list_files(storage.join(path, ".staging"))
@@ -71,9 +80,11 @@ def _run(path: str, names: list[str]) -> Inspection:
 
 
 def _dataset(path: str) -> Inspection:
-    from medray.dataset import open_dataset
+    from medray.dataset import RecordsDataset, open_any
 
-    dataset = open_dataset(path)
+    dataset = open_any(path)
+    if isinstance(dataset, RecordsDataset):
+        return _timelines(path, dataset)
     facts = {
         "name": dataset.meta.name,
         "splits": dataset.counts(),
@@ -85,6 +96,46 @@ def _dataset(path: str) -> Inspection:
     return Inspection(path, "dataset", facts, [images])
 
 
+def _timelines(path: str, dataset: "RecordsDataset") -> Inspection:
+    """A dataset of patients' records: what its summary says, and who stands in which split."""
+    from medray.records.summary import TimelineSummary
+
+    told = json.loads(storage.read_bytes(storage.join(path, "summary.json")))
+    held = TimelineSummary.model_validate(told["timelines"])
+    facts = {
+        "name": dataset.meta.name,
+        "holds": "timelines",
+        "formats": sorted({source.format for source in dataset.meta.records.sources}),
+        "subjects": dataset.labels().num_rows,
+        "subjects_without_events": told["without_events"],
+        "subjects_over_several_files": held.split_over_files,
+        "splits": {split: count["subjects"] for split, count in dataset.counts().items()},
+        "subjects_without_split": told["without_split"],
+        "events": held.events,
+        "events_without_time": held.static_events,
+        "events_per_subject": _spread(held.events_per_subject),
+        "span_days": _spread(held.span_days),
+        "codes": len(held.codes),
+        "events_by_code": {row.code: row.events for row in held.codes[:_CODES]},
+        "subjects_without_code": _missing(held.codes),
+        "rows_refused": told["refused"],
+        "columns": dataset.labels().column_names,
+        "fingerprint": dataset.fingerprint(),
+    }
+    parts = [_table(storage.join(path, name)) for name in ("events", "subjects")]
+    return Inspection(path, "dataset", facts, parts)
+
+
+def _spread(quantiles: Sequence[float]) -> dict[str, float]:
+    names = ("least", "quarter", "median", "three_quarters", "most")
+    return dict(zip(names, quantiles, strict=False))
+
+
+def _missing(codes: "Sequence[CodeRow]") -> dict[str, str]:
+    """Share of subjects without a code, of the most frequent ones."""
+    return {row.code: f"{row.missing:.0%}" for row in codes[:_CODES]}
+
+
 def _package(path: str) -> Inspection:
     from medray.manifest import MANIFEST, read_manifest, verify_folder
 
@@ -92,9 +143,12 @@ def _package(path: str) -> Inspection:
     if storage.is_local(path):
         verify_folder(Path(storage.absolute(path)), manifest, path)
     metrics = json.loads(storage.read_bytes(storage.join(path, "metrics.json")))
+    spec = yaml.safe_load(storage.read_bytes(storage.join(path, "spec.yaml")))
     facts = {
         "reference": f"{manifest.name}@{manifest.version}#{manifest.digest[:12]}",
         "workload": manifest.workload,
+        "asked": spec["params"],
+        "learned_from": _learned_from(manifest),
         "created": manifest.created,
         "evaluated": metrics["evaluation"] is not None,
         "lineage": manifest.lineage,
@@ -103,6 +157,14 @@ def _package(path: str) -> Inspection:
         "verified": storage.is_local(path),  # every file against its sha256
     }
     return Inspection(path, "package", facts)
+
+
+def _learned_from(manifest: "Manifest") -> dict[str, Any]:
+    """What its inputs are: pictures of a size, or records of a form with so many names."""
+    if manifest.records is None:
+        return {} if manifest.pixels is None else {"pixels": manifest.pixels.size}
+    formats = sorted({source.format for source in manifest.records.sources})
+    return {"records": formats, "codes_and_texts": len(manifest.names)}
 
 
 def _report(path: str) -> Inspection:
@@ -128,9 +190,34 @@ def _table(path: str) -> Inspection:
         return Inspection(path, "predictions", facts | _predictions(path))
     if {"path", "sop_instance_uid"} <= names:
         return Inspection(path, "inventory", facts | _inventory(path))
-    kind = "images" if "pixels" in names else "table"
-    first = storage.read_table(path, [next(iter(storage.table_schema(path).names))])
-    return Inspection(path, kind, facts | {"rows": first.num_rows})
+    if {"reason", "row", "file"} <= names:
+        return Inspection(path, "refused rows", facts | _refused(path))
+    kinds = {"pixels": "images", "numeric_value": "events", "record_sha256": "subjects"}
+    kind = next((kind for name, kind in kinds.items() if name in names), "table")
+    return Inspection(path, kind, facts | {"rows": _rows(table)})
+
+
+def _rows(table: DeltaTable) -> int:
+    """Rows, by what the table says of its files."""
+    return sum(pa.table(table.get_add_actions(flatten=True))["num_records"].to_pylist())
+
+
+def _refused(path: str) -> dict[str, Any]:
+    rows = storage.read_table(path, ["reason", "code"])
+    return {"rows": rows.num_rows, "reasons": _counts(rows, "reason")}
+
+
+def _meds(path: str) -> Inspection:
+    """A folder of the Medical Event Data Standard."""
+    names = [uri.removeprefix(storage.absolute(path) + "/") for uri in storage.list_files(path)]
+    shards = Counter(name.split("/")[1] for name in names if name.startswith("data/"))
+    facts = json.loads(storage.read_bytes(storage.join(path, "metadata/dataset.json")))
+    splits = storage.join(path, "metadata/subject_splits.parquet")
+    if storage.exists(splits):
+        schema = pa.schema([pa.field("split", pa.string())])
+        facts["splits"] = _counts(storage.read_parquet([splits], schema), "split")
+    labels = sum(name.startswith("labels/") for name in names)
+    return Inspection(path, "MEDS", {**facts, "data_files": dict(shards), "label_files": labels})
 
 
 def _changed(history: list[dict[str, Any]]) -> str | None:
@@ -226,6 +313,7 @@ def _members(uri: str) -> int:
 _RUN_PARTS = ("inventory", "dataset", "training", "package", "report", "predictions")
 _MARKERS: dict[str, Callable[[str], Inspection]] = {
     "dataset.json": _dataset,
+    "metadata/dataset.json": _meds,
     "package.json": _package,
     "report.html": _report,
     "history.jsonl": _training,

@@ -154,15 +154,21 @@ def parquet_options(schema: pa.Schema, no_dictionary: Sequence[str] = ()) -> dic
 
 
 def read_parquet(
-    uris: Sequence[str], schema: pa.Schema, columns: list[str] | None = None
+    uris: Sequence[str],
+    schema: pa.Schema,
+    columns: list[str] | None = None,
+    where: pads.Expression | None = None,
 ) -> pa.Table:
-    """Read the rows of Parquet files in the given order; files lacking a column give nulls."""
+    """Read the rows of Parquet files in the given order; files lacking a column give nulls.
+
+    where  only rows for which it holds.
+    """
     if not uris:
         return schema.empty_table().select(columns or schema.names)
     fs, _ = filesystem(uris[0])
     paths = [filesystem(uri)[1] for uri in uris]
     dataset = pads.dataset(paths, schema=schema, format="parquet", filesystem=fs)
-    return dataset.to_table(columns=columns)
+    return dataset.to_table(columns=columns, filter=where)
 
 
 def list_files(uri: str) -> list[str]:

@@ -22,6 +22,12 @@ P = TypeVar("P", bound=BaseModel)
 F = TypeVar("F", bound=BaseModel)
 
 
+def on_device(batch: Batch, modules: Modules) -> Batch:
+    """A batch where the modules are."""
+    device = next(next(iter(modules.values())).parameters()).device
+    return {name: values.to(device) for name, values in batch.items()}
+
+
 @dataclass(frozen=True, slots=True)
 class Objective:
     """One optimizer update. A classifier has one; a GAN has two, run in order.
@@ -78,6 +84,40 @@ class Monitor:
 
     name: str
     best: Literal["max", "min"]
+
+
+Rivals = Mapping[str, Mapping[str, np.ndarray[Any, Any]] | str]
+"""Name of a simple model → target → its answers; or, in words, why it could not be fitted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heatmaps:
+    """Where the model looked in each picture: values (B, H, W) in 0..1."""
+
+    values: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class EventCredits:
+    """What each event of a history added to its answer, in log-odds before calibration.
+
+    events    B arrays (E,) float64, in the order of the TIMELINE columns; read: B arrays (E,) bool,
+              whether the model reads the event at all.
+    empty     (B,): the answer for an empty record. timing (B,): what the times of the entries
+              add by themselves. answer (B,): the whole.
+    error     (B,): answer - empty - timing - the events' sum. points (B,): of the path.
+    """
+
+    events: tuple[np.ndarray[Any, Any], ...]
+    read: tuple[np.ndarray[Any, Any], ...]
+    empty: np.ndarray[Any, Any]
+    timing: np.ndarray[Any, Any]
+    answer: np.ndarray[Any, Any]
+    error: np.ndarray[Any, Any]
+    points: np.ndarray[Any, Any]
+
+
+Explained = Heatmaps | EventCredits
 
 
 class Workload(Protocol[P, F]):
@@ -152,19 +192,32 @@ class Workload(Protocol[P, F]):
 
     def baselines(
         self, train: Columns, held_out: Columns, params: P, fitted: F, seed: int
-    ) -> Mapping[str, Mapping[str, np.ndarray[Any, Any]]]:
+    ) -> Rivals:
         """Simple models, learned from the items of `train`, on those of `held_out`.
 
-        Name → target → what `Calibration.apply` gives of the network's logits: a probability (B,),
-        curves or quantiles. They stand in every report beside the network, so that nobody mistakes
-        it for progress.
+        Each answers what `Calibration.apply` gives of the network's logits: probabilities, curves
+        or quantiles. They stand in every report beside the network, so that nobody mistakes it for
+        progress.
+        """
+        ...
+
+    def unseen(self, columns: Columns, params: P, fitted: F) -> np.ndarray[Any, Any] | None:
+        """Parts of every item (B,) that the model cannot know, as `train` never showed their kind.
+
+        None where a task does not count them.
         """
         ...
 
     def explain(
-        self, modules: Modules, batch: Batch, target: str, class_index: int, params: P
-    ) -> Mapping[str, Tensor]:
-        """Where the model looked; imaging: {"heatmap": (B, H, W) in 0..1}."""
+        self,
+        modules: Modules,
+        columns: Columns,
+        target: str,
+        class_index: int,
+        params: P,
+        fitted: F,
+    ) -> Explained:
+        """What in its input the model went by, for one target (class_index: multi-class)."""
         ...
 
     def example(self, params: P, fitted: F, rows: int) -> Columns:
@@ -184,9 +237,9 @@ class RecordsWorkload(Workload[P, F], Protocol[P, F]):
         ...
 
     def framed(self, batch: Batch) -> Batch:
-        """A batch without padding it does not need, but for what brings it to one of few shapes.
+        """A row as the networks read it when nothing stands beside it.
 
-        They depend on its longest row alone.
+        Rows of one shape are computed together: shapes must be few, and say how long rows are.
         """
         ...
 

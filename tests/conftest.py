@@ -35,10 +35,10 @@ def tiny_records(
     tmp_path_factory: pytest.TempPathFactory, pseudonym_key: None
 ) -> "tuple[Path, RunSpec]":
     """A small model of patients' records, and the run that made it: to read, not to change."""
-    import timelines
+    import tiny_records as made
 
     folder = tmp_path_factory.mktemp("records")
-    return folder, timelines.trained(folder)
+    return folder, made.trained(folder)
 
 
 @pytest.fixture(scope="session")

@@ -38,6 +38,8 @@ LAYERS: dict[str, int] = {
     "serve": 7,
     "evaluate": 7,
     "inspection": 7,
+    "explanation": 7,
+    "export": 7,
     "crossval": 8,
     "api": 9,
     "demo": 10,

@@ -1,104 +1,95 @@
-"""Patients' records made up on the spot, and a small model of them: seconds, no cluster.
-
-Whoever is ill dies; of the ill the lactate is higher on the whole, and rises. What else stands in
-the record says nothing: a heart rate, a sex, a drug now and then.
-"""
+"""Small record files written to disk: patients whose outcome follows from what stands in them."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medray import api
-from medray.spec.models import RunSpec
+Event = tuple[str, str, str, str]
+"""Patient, hours since admission ("": a fact without time), code, value."""
+HEADER = ("stay", "hours", "code", "value")
 
-HOURS = (4, 48)  # of a record, least and most
 
-
-def write_records(folder: Path, subjects: int = 240, seed: int = 0, files: int = 1) -> None:
-    """`events/part-N.csv` in the long form, and `outcomes.csv`; subjects are p0, p1 and so on.
-
-    A subject's rows lie in one file, subjects in no order, the drug D1 without a value.
-    """
+def events_of(patient: str, ill: bool, seed: int, steps: int = 4) -> list[Event]:
+    """Lactate rises in the ill and falls in the others; heart rate says nothing."""
     rng = np.random.default_rng(seed)
-    (folder / "events").mkdir(parents=True, exist_ok=True)
-    outcomes: list[dict[str, Any]] = []
-    rows: list[list[tuple[str, float | str, str, float | str]]] = [[] for _ in range(files)]
-    for number in rng.permutation(subjects):
-        name, ill = f"p{number}", bool(rng.random() < 0.4)
-        rows[number % files] += _record(name, ill, rng)
-        days = float(rng.uniform(3, 30) if ill else rng.uniform(10, 90))
-        outcomes.append({"patient": name, "died": int(ill), "days": round(days, 2)})
-    for number, part in enumerate(rows):
-        with (folder / "events" / f"part-{number}.csv").open("w", newline="") as file:
-            out = csv.writer(file)
-            out.writerow(["patient", "hours", "code", "value"])
-            out.writerows(part)
-    with (folder / "outcomes.csv").open("w", newline="") as file:
-        table = csv.DictWriter(file, ["patient", "died", "days"])
-        table.writeheader()
-        table.writerows(outcomes)
-
-
-def _record(
-    name: str, ill: bool, rng: np.random.Generator
-) -> list[tuple[str, float | str, str, float | str]]:
-    """Rows (patient, hours, code, value) of one patient."""
-    rows: list[tuple[str, float | str, str, float | str]] = [
-        (name, "", "sex", "F" if rng.random() < 0.5 else "M")
-    ]
-    for hour in np.arange(0, rng.integers(*HOURS), 4):
-        lactate = 1.5 + rng.normal() + (0.6 + 0.02 * hour if ill else 0.0)
-        rows.append((name, float(hour), "lactate", round(float(lactate), 3)))
+    age = f"{rng.uniform(30, 80):.0f}"
+    events = [(patient, "", "Age", age), (patient, "", "Sex", rng.choice(["F", "M"]))]
+    for step in range(steps):
+        hours = f"{step * 6 + rng.uniform(0, 2):.2f}"
+        slope = 0.6 if ill else -0.3
+        lactate = 2 + slope * step + rng.normal(0, 0.15)
+        events.append((patient, hours, "Lactate", f"{lactate:.3f}"))
         if rng.random() < 0.7:
-            rows.append((name, float(hour), "heart_rate", int(rng.normal(80, 12))))
-        if rng.random() < 0.2:
-            rows.append((name, float(hour) + 0.5, "D1", ""))
-    return rows
+            events.append((patient, hours, "HR", f"{rng.normal(80, 10):.1f}"))
+        if rng.random() < 0.3:
+            events.append((patient, hours, "Ventilation", ""))
+    return events
 
 
-def records_spec(folder: Path, **params: Any) -> RunSpec:
-    """The run over what `write_records` wrote into `folder`; `params` overrides the task's own."""
-    return RunSpec.model_validate(
-        {
-            "name": "tiny_records",
-            "output": str(folder / "run"),
-            "records": {
-                "sources": [
-                    {
-                        "format": "long",
-                        "path": str(folder / "events"),
-                        "subject": "patient",
-                        "time": "hours",
-                        "time_unit": "hours",
-                        "code": "code",
-                        "value": "value",
-                    }
-                ],
-                "tables": [{"path": str(folder / "outcomes.csv"), "key": "patient"}],
-                "shards": 4,
-            },
-            "workload": "timeline",
-            "params": {
-                "outcome": {"column": "died"},
-                "predict_at": "end",
-                "hidden": 8,
-                "embedding": 4,
-                "dropout": 0.0,
-                "min_patients": 5,
-                **params,
-            },
-            "train": {"epochs": 2, "batch_size": 32, "optimizer": {"lr": 0.02}},
-            "evaluate": {"subgroups": [], "replicates": 100},
-        }
-    )
+def cohort(count: int, first: int = 0) -> tuple[list[Event], dict[str, int]]:
+    """Events of `count` patients, and who of them dies: every second."""
+    died = {f"p{number:03d}": number % 2 for number in range(first, first + count)}
+    events = [
+        event
+        for number, (patient, ill) in enumerate(died.items(), start=first)
+        for event in events_of(patient, bool(ill), seed=number)
+    ]
+    return events, died
 
 
-def trained(folder: Path, **params: Any) -> RunSpec:
-    """Records, dataset and package below `folder`; returns the run that made them."""
-    write_records(folder)
-    spec = records_spec(folder, **params)
-    api.ingest(spec)
-    api.train(spec)
-    return spec
+def write_csv(path: Path, rows: Sequence[Sequence[Any]], header: Sequence[str] = HEADER) -> Path:
+    """A CSV with one header line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
+def write_outcomes(path: Path, died: dict[str, int], **columns: Sequence[Any]) -> Path:
+    """The table of facts: patient, died, and more."""
+    others = zip(*columns.values(), strict=True) if columns else [()] * len(died)
+    rows = [(*pair, *other) for pair, other in zip(died.items(), others, strict=True)]
+    return write_csv(path, rows, ("stay", "died", *columns))
+
+
+def records_spec(root: Path, **changes: Any) -> dict[str, Any]:
+    """A spec over `root`/events and `root`/outcomes.csv; changes replace whole sections."""
+    source = {
+        "format": "long",
+        "path": str(root / "events"),
+        "subject": "stay",
+        "time": "hours",
+        "time_unit": "hours",
+        "value": "value",
+        "static": ["Age", "Sex"],
+    }
+    tables = [{"path": str(root / "outcomes.csv"), "key": "stay"}]
+    return {
+        "name": "stays",
+        "output": str(root / "out"),
+        "records": {"sources": [source], "tables": tables, "shards": 3},
+        "workload": "timeline",
+        "params": {
+            "outcome": {"column": "died"},
+            "predict_at": "end",
+            "network": "gru",
+            "hidden": 8,
+            "dropout": 0,
+            "min_patients": 3,
+        },
+        "train": {"epochs": 20, "batch_size": 16, "optimizer": {"lr": 2e-2}},
+        "evaluate": {"replicates": 100, "subgroups": []},
+        **changes,
+    }
+
+
+def write_cohort(root: Path, count: int, files: int = 2) -> dict[str, int]:
+    """`count` patients below `root`, their events dealt out over several files; who dies."""
+    events, died = cohort(count)
+    for file in range(files):
+        write_csv(root / f"events/part{file}.csv", events[file::files])
+    write_outcomes(root / "outcomes.csv", died)
+    return died

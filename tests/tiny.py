@@ -13,7 +13,7 @@ from medray.calibration import Calibration, TargetCalibration
 from medray.package import Package, write_package
 from medray.spec.models import IngestSpec, RunSpec
 from medray.spec.pixels import PixelSpec
-from medray.workload import Monitor, Target
+from medray.workload import Heatmaps, Monitor, Target
 
 
 class Params(BaseModel):
@@ -72,11 +72,17 @@ class Tiny:
         return {"loss": 0.0}
 
     def explain(
-        self, modules: Any, batch: Any, target: str, class_index: int, params: Params
-    ) -> Mapping[str, torch.Tensor]:
-        x = batch["x"]
+        self,
+        modules: Any,
+        columns: Any,
+        target: str,
+        class_index: int,
+        params: Params,
+        fitted: Fitted,
+    ) -> Heatmaps:
+        x = self.collate(columns, params, fitted)["x"]
         side = round(x.shape[1] ** 0.5)
-        return {"heatmap": torch.linspace(0, 1, x.shape[1]).expand_as(x).reshape(-1, side, side)}
+        return Heatmaps(torch.linspace(0, 1, x.shape[1]).expand_as(x).reshape(-1, side, side))
 
     def example(self, params: Params, fitted: Fitted, rows: int) -> dict[str, np.ndarray]:
         rng = np.random.default_rng(7)

@@ -34,13 +34,14 @@ def incidence(logits_BKC: Array) -> Array:
 
 
 def at(curves: Array, edges_T: ArrayLike, times_H: Sequence[float] | Array) -> Array:
-    """Curves (..., T) at other times (..., H): linear between edges, constant past the last."""
+    """Risk (..., T) at other times (..., H): linear between edges, constant past the last."""
     edges = np.asarray(edges_T, np.float64)
     times = np.clip(np.asarray(times_H, np.float64), edges[0], edges[-1])
     right = np.clip(np.searchsorted(edges, times), 1, len(edges) - 1)
     share = (times - edges[right - 1]) / (edges[right] - edges[right - 1])
     values = np.asarray(curves, np.float64)
-    return values[..., right - 1] * (1 - share) + values[..., right] * share
+    found = values[..., right - 1] * (1 - share) + values[..., right] * share
+    return np.clip(found, 0.0, 1.0)  # sums of many shares end a last bit above 1
 
 
 def edges_of(days_N: Array, happened_N: Array, intervals: int, weights_N: Array) -> Array:

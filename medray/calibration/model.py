@@ -59,6 +59,12 @@ class TargetCalibration(Section):
     items: int = Field(default=0, ge=0)
     note: str = ""
 
+    def headline(self, target: str) -> str:
+        """Name of the answer that stands for a target: of survival the first cause's last risk."""
+        if self.kind == "survival":
+            return within_days(self.classes[0], self.horizons_days[-1])
+        return target
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:

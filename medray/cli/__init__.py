@@ -26,6 +26,13 @@ app = typer.Typer(
     add_completion=False,
 )
 
+export = typer.Typer(
+    help="Write a dataset in a form that other tools read.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(export, name="export")
+
 Spec = Annotated[str, typer.Argument(help="The run's YAML file.", metavar="SPEC")]
 Sets = Annotated[
     list[str] | None,
@@ -159,6 +166,63 @@ def predict(
     rows = api.predict(package, files, explain, device, every=every, source=source)
     output.predict(rows, as_json=as_json)
     raise typer.Exit(3 if all(row.rejected for row in rows) else 0)
+
+
+@export.command("meds")
+def export_meds(
+    source: Annotated[
+        str,
+        typer.Argument(help="The run's YAML file, or its output folder.", metavar="SPEC|OUTPUT"),
+    ],
+    out: Annotated[str, typer.Option(help="A new folder, or one of an earlier export.")],
+    sets: Sets = None,
+) -> None:
+    """Patients' records as a MEDS 0.4 folder.
+
+    Events by split, codes, splits; with a spec that asks whether something happens (event_within)
+    also its labels. Checked with the `meds` package.
+    """
+    from medray import api
+    from medray.cli import output
+
+    output.exported(_with_progress(api.export_meds, source, out, sets or []))
+
+
+@app.command()
+def explain(
+    package: Annotated[str, typer.Argument(help="The folder of a package that reads records.")],
+    subject: Annotated[
+        str, typer.Option(help="Pseudonym of the patient, or an item of predictions.")
+    ],
+    dataset: Annotated[
+        str | None, typer.Option(help="Where the record lies; else beside the package.")
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(help="Latest time of the prediction: days after the start, or a date."),
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Which target; else that of the highest score.")
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option(help="Write page, picture, Parquet and JSON into this folder.")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="Events to show.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Take one patient's prediction apart.
+
+    What each event of the record added to the risk (integrated gradients), as a table and, with
+    --out, as a timeline. For pictures: medray predict --explain.
+    """
+    from medray import api
+    from medray.cli import output
+
+    found, files = api.explain(
+        package, subject, dataset=dataset, at=at, target=target, out=out, top=top, device=device
+    )
+    output.explanation(found, files, top, as_json=as_json)
 
 
 @app.command()

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
     from medray.crossval import CrossvalResult
     from medray.demo.run import DemoSummary
     from medray.evaluate.run import EvaluationResult
+    from medray.explain.events import Explanation
+    from medray.export import MedsSummary
     from medray.ingest.records import RecordsSummary
     from medray.ingest.summary import IngestSummary
     from medray.inspection import Inspection
@@ -50,9 +53,9 @@ def crossval(result: "CrossvalResult") -> None:
     console().print(f"[bold]{result.headline()}[/]", highlight=False)
     table = Table("target", "model", "measure", "mean", "SD", "folds")
     for row in result.measures:
-        each = " ".join(f"{value:.3f}" for value in row.folds)
-        numbers = (f"{row.mean:.4f}", f"{row.deviation:.4f}", each)
-        table.add_row(row.target, row.model, row.name, *numbers)
+        each = " ".join("–" if value is None else f"{value:.3f}" for value in row.folds)
+        numbers = ("–" if v is None else f"{v:.4f}" for v in (row.mean, row.deviation))
+        table.add_row(row.target, row.model, row.name, *numbers, each)
     console().print(table)
     console().print(f"  reports of the folds: {', '.join(result.reports)}", soft_wrap=True)
 
@@ -73,6 +76,43 @@ def predict(found: Iterable["FilePrediction | TablesPrediction"], *, as_json: bo
         else:
             for line in one.lines():
                 typer.echo(line)
+
+
+def explanation(found: "Explanation", files: Mapping[str, str], top: int, *, as_json: bool) -> None:
+    """The greatest events as a table, all others as sums, down to the predicted log-odds."""
+    if as_json:
+        typer.echo(json.dumps({**found.model_dump(), "files": dict(files)}, ensure_ascii=False))
+        return
+    out = console()
+    out.print(f"[bold]{found.target}: risk {found.score:.1%}[/]", highlight=False)
+    table = Table("before", "what", "value", "log-odds")
+    table.columns[-1].justify = "right"
+    for event in found.events[:top]:
+        table.add_row(event.when, escape(event.code), escape(event.said), _part(event.contribution))
+    rest = found.events[top:]
+    if rest:
+        total = sum(event.contribution for event in rest)
+        table.add_row("", f"{len(rest):,} other events", "", _part(total))
+    table.add_row("", "times of the entries", "", _part(found.timing))
+    table.add_row("", "empty record", "", _part(found.empty), end_section=True)
+    table.add_row("", "this patient", "", _part(found.answer))
+    out.print(table)
+    out.print(
+        f"  adds up within {abs(found.error):.1e} log-odds ({found.error_share:.2%}, "
+        f"{found.points} points); {found.unread:,} events not read by the model",
+        highlight=False,
+    )
+    for uri in files.values():
+        out.print(f"  {uri}", highlight=False, soft_wrap=True)
+
+
+def _part(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "−")
+
+
+def exported(summary: "MedsSummary") -> None:
+    """What was written, split by split."""
+    _done(summary.headline(), summary.to_dict())
 
 
 def inspection(found: "Inspection", *, as_json: bool) -> None:

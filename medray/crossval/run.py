@@ -17,28 +17,39 @@ import numpy as np
 
 from medray import storage
 from medray.dataset import open_any
-from medray.errors import UsageError
+from medray.errors import MedrayError, UsageError
 from medray.evaluate import evaluate
-from medray.report.document import BinaryResult, Report
+from medray.report.document import Report
+from medray.report.numbers import by_model
 from medray.spec.load import spec_sha256
 from medray.spec.models import RunSpec
 from medray.train import train
 
 Progress = Callable[[dict[str, Any]], None]
 
-NETWORK = "the network"
-
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One number of one model: its mean and standard deviation over folds, and each of them."""
+    """One number of one model: its mean and standard deviation over folds, and each of them.
+
+    A fold where it is not defined is None; mean and deviation are of the others, None where they
+    are too few.
+    """
 
     target: str
     model: str
     name: str
-    mean: float
-    deviation: float
-    folds: tuple[float, ...]
+    mean: float | None
+    deviation: float | None
+    folds: tuple[float | None, ...]
+
+    def in_words(self) -> str:
+        """The mean with its deviation, and how many folds have none."""
+        if self.mean is None:
+            return "undefined in every fold"
+        lacking = sum(value is None for value in self.folds)
+        spread = "" if self.deviation is None else f" ± {self.deviation:.4f}"
+        return f"{self.mean:.4f}{spread}" + (f" ({lacking} folds undefined)" if lacking else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +66,8 @@ class CrossvalResult:
         """One line for a terminal."""
         first = self.measures[0]
         return (
-            f"{self.folds} folds, {first.target}: {first.name} {first.mean:.4f} "
-            f"± {first.deviation:.4f} (standard deviation over folds)"
+            f"{self.folds} folds, {first.target}: {first.name} {first.in_words()} "
+            "(± standard deviation over folds)"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -150,7 +161,7 @@ def _run(spec_json: str) -> None:
 def _on_ray(specs: Mapping[int, str]) -> Iterator[int]:
     """Folds as tasks of a CPU (and the GPUs of a worker) each."""
     import ray
-    from ray.exceptions import RayTaskError
+    from ray.exceptions import RayError, RayTaskError
 
     from medray.ingest.cluster import ensure_ray
 
@@ -174,33 +185,21 @@ def _on_ray(specs: Mapping[int, str]) -> Iterator[int]:
             for reference in waiting:
                 ray.cancel(reference, force=True)
             raise (error.cause if error.cause is not None else error) from error
+        except RayError as error:
+            raise MedrayError(
+                f"the worker of fold {number} was lost: {type(error).__name__}",
+                remedy="run the same command again: finished folds are kept",
+            ) from error
         yield number
 
 
 def _measures(reports: Sequence[Report]) -> Iterator[Measure]:
     """Means over folds, the network first, then the simple models."""
     for index, target in enumerate(reports[0].targets):
-        results = [report.targets[index] for report in reports]
-        binary = [one for one in results if isinstance(one, BinaryResult) and not one.undefined]
-        if len(binary) < len(results):
-            continue
-        rows: dict[tuple[str, str], list[float | None]] = {}
-        for one in binary:
-            after = one.calibration.after.brier if one.calibration else None
-            numbers = {
-                (NETWORK, "AUROC"): one.auroc.value if one.auroc else None,
-                (NETWORK, "AUPRC"): one.auprc.value if one.auprc else None,
-                (NETWORK, "Brier"): after,
-            }
-            for row in one.baselines:
-                numbers[row.name, "AUROC"] = row.auroc.value
-                numbers[row.name, "AUPRC"] = row.auprc.value
-                numbers[row.name, "Brier"] = row.brier
-            for key, value in numbers.items():
-                rows.setdefault(key, []).append(value)
-        for (model, name), values in rows.items():
+        folds = [by_model(report.targets[index]) for report in reports]
+        for model, name in dict.fromkeys(key for numbers in folds for key in numbers):
+            values = tuple(numbers.get((model, name)) for numbers in folds)
             there = [value for value in values if value is not None]
-            if len(there) == len(reports):
-                deviation = float(np.std(there, ddof=1))
-                mean = float(np.mean(there))
-                yield Measure(target.name, model, name, mean, deviation, tuple(there))
+            mean = float(np.mean(there)) if there else None
+            deviation = float(np.std(there, ddof=1)) if len(there) > 1 else None
+            yield Measure(target.name, model, name, mean, deviation, values)

@@ -38,7 +38,8 @@ def check_leaks(
     if shared and policy == "fail":
         items = sum(len(ids) for splits in shared for ids in splits.values())
         raise LeakError(
-            f"{len(shared)} identical images stand in more than one split ({items} items)",
+            f"{len(shared)} identical images or records stand in more than one split "
+            f"({items} items)",
             remedy="set split.identical_images: drop to leave out the copies, or correct the "
             "archive or the split",
         )

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from medray import storage
 from medray.dataset.columns import Array, ColumnArrays, count_rows, folded, label_arrays, split_rows
-from medray.errors import DataError
+from medray.errors import DataError, UsageError
 from medray.provenance import canonical_sha256
 from medray.records.steps import NO_TIME
 from medray.records.tasks import TIMELINE
@@ -30,12 +30,15 @@ from medray.schema import EVENTS
 from medray.spec.models import SPLITS
 from medray.spec.records import RecordsSpec
 
+_TELLING = 10  # events from which a record is nobody else's by chance
+
 
 class RecordsMeta(BaseModel):
     """dataset.json of a dataset of timelines.
 
     sources_sha256  of all that it was made from.
-    levels          every code with its texts: what the 64-bit names of TIMELINE stand for.
+    levels          every code with its texts: what the 64-bit names of TIMELINE stand for. Texts
+                    that hardly any event has are left out: they may tell of one patient.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -118,11 +121,8 @@ class RecordsDataset:
         return 28 * sum(split_rows(self._labels, split)["events"].to_pylist())
 
     def hashes(self) -> dict[str, str]:
-        """item_id → SHA-256 of what the record says, times relative to its first."""
-        ids, hashes = self._labels["item_id"], self._labels["record_sha256"]
-        pairs = zip(ids.to_pylist(), hashes.to_pylist(), strict=True)
-        # an empty record is nobody's copy
-        return {one: sha if sha is not None else f"empty {one}" for one, sha in pairs}
+        """See `record_hashes`."""
+        return record_hashes(self._labels)
 
     def fingerprint(self) -> str:
         """SHA-256 over all records and all facts about their patients."""
@@ -136,10 +136,7 @@ class RecordsDataset:
 
         Times are int64 microseconds since 1970, NO_TIME where there is none.
         """
-        rows = split_rows(self._labels, split)
-        times = [name for name in ("start", "first", "last") if name in rows.column_names]
-        columns = label_arrays(rows.drop_columns(times))
-        return columns | {name: _micros(rows[name]) for name in times}
+        return _facts(split_rows(self._labels, split))
 
     def read(self, split: str) -> ColumnArrays:
         """All patients of a split, sorted by item_id: facts, and TIMELINE columns.
@@ -160,6 +157,24 @@ class RecordsDataset:
                         columns[name][row] = events
         return columns
 
+    def read_subject(self, subject_id: str) -> ColumnArrays:
+        """One patient, of whatever split, as `read` gives those of a split.
+
+        Raises UsageError when there is no such patient.
+        """
+        rows = self._labels.filter(pc.field("subject_id") == subject_id)
+        if not rows.num_rows:
+            raise UsageError(
+                "there is no such patient in this dataset",
+                remedy="give the pseudonym: `subject_id` of dataset/subjects or of predictions",
+            )
+        where = pc.field("subject_id") == int(subject_id)
+        found = to_timelines(storage.read_parquet(self._files, EVENTS, where=where))
+        columns = _facts(rows)
+        for name in TIMELINE:
+            columns[name] = found[name] if len(found[name]) else _empty(1, name)
+        return columns
+
     def names(self) -> dict[str, str]:
         """64-bit name (as text) → the code or text it stands for."""
         texts = [text for levels in self.meta.levels.values() for text in levels]
@@ -169,6 +184,17 @@ class RecordsDataset:
         """Every shard: subject_id (text) and TIMELINE columns of its patients."""
         for uri in self._files:
             yield to_timelines(storage.read_parquet([uri], EVENTS))
+
+
+def record_hashes(subjects: pa.Table) -> dict[str, str]:
+    """item_id → SHA-256 of what the record says, times relative to its first.
+
+    A record of few events has a name of its own instead: two patients with one visit each say the
+    same by chance, and are no copy of each other.
+    """
+    names = ("item_id", "events", "record_sha256")
+    rows = zip(*(subjects[name].to_pylist() for name in names), strict=True)
+    return {one: sha if events >= _TELLING else f"of {one}" for one, events, sha in rows}
 
 
 def to_timelines(events: pa.Table) -> ColumnArrays:
@@ -185,6 +211,13 @@ def to_timelines(events: pa.Table) -> ColumnArrays:
     for name, values in flat.items():
         columns[name] = _objects(np.split(values, starts[1:]) if len(ids) else [])
     return columns
+
+
+def _facts(rows: pa.Table) -> ColumnArrays:
+    """What is known of patients beside their events; times as int64 microseconds."""
+    times = [name for name in ("start", "first", "last") if name in rows.column_names]
+    columns = label_arrays(rows.drop_columns(times))
+    return columns | {name: _micros(rows[name]) for name in times}
 
 
 def _objects(values: Any) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medray.errors import DataError
-from medray.report.document import Cohort, Labelled, SplitRow
+from medray.report.document import Cohort, CoverageRow, Labelled, SplitRow
 from medray.spec.models import SPLITS
 from medray.workload import Target
 
@@ -18,9 +18,9 @@ Array = NDArray[Any]
 
 
 def check_held_out(targets: Sequence[Target], truth: Mapping[str, Array]) -> None:
-    """Raise DataError unless some target has two outcomes among the held-out items.
+    """Raise DataError unless some target has outcomes to tell apart among the held-out items.
 
-    `truth[target]` (N,): the observed value, missing as NaN or -1.
+    `truth[target]`: what was observed, in the shape of the target's kind.
     """
     if all(len(truth[target.name]) == 0 for target in targets):
         raise DataError(
@@ -28,13 +28,36 @@ def check_held_out(targets: Sequence[Target], truth: Mapping[str, Array]) -> Non
             remedy="give `split.fractions.held_out` a share above 0, or mark rows as held_out in "
             "the column named by `split.column`, and run ingest again",
         )
-    if all(outcomes(truth[target.name]).size < 2 for target in targets):
+    if not any(_decides(target, truth[target.name]) for target in targets):
         names = ", ".join(target.name for target in targets)
         raise DataError(
-            f"no target ({names}) has two different outcomes in held_out, so no result is defined",
+            f"no target ({names}) has outcomes to tell apart in held_out, so no result is defined",
             remedy="hold out more patients (`split.fractions.held_out`), and check that the label "
             "column has values for them",
         )
+
+
+def _decides(target: Target, truth: Array) -> bool:
+    """Whether there is anything to measure by: two outcomes; an event; a value."""
+    masks = outcome_masks(target, truth)
+    if target.kind == "survival":
+        return any(masks[name].any() for name in target.classes)
+    filled = sum(bool(mask.any()) for mask in masks.values())
+    return filled >= (1 if target.kind == "quantiles" else 2)
+
+
+def outcome_masks(target: Target, truth: Array) -> dict[str, NDArray[np.bool_]]:
+    """Name of every outcome of a target → which items (N,) have it."""
+    if target.kind == "survival":
+        names = ("lost to follow-up", *target.classes)
+        return {name: truth[:, 0] == number for number, name in enumerate(names)}
+    if target.kind == "quantiles":
+        return {
+            f"at {horizon:g} days": np.isfinite(truth[:, index])
+            for index, horizon in enumerate(target.horizons_days)
+        }
+    names = target.classes if target.kind == "multiclass" else ("negative", "positive")
+    return {name: truth == code for code, name in enumerate(names)}
 
 
 def known(truth: Array) -> NDArray[np.bool_]:
@@ -48,6 +71,8 @@ def outcomes(truth: Array) -> Array:
     values = np.asarray(truth, dtype=np.float64)
     return np.unique(values[known(values)])
 
+
+UNSEEN = "unseen_events"  # column of items: see `Workload.unseen`
 
 Unit = Literal["patients", "images", "predictions"]
 
@@ -98,12 +123,39 @@ def _split_row(
 
 
 def _labelled(target: Target, truth: Array, subject_ids: Array) -> Labelled:
-    names = target.classes if target.kind == "multiclass" else ("negative", "positive")
+    masks = outcome_masks(target, truth)
+    some = np.any(np.stack(list(masks.values())), axis=0)
     return Labelled(
         target=target.name,
-        labelled=int(known(truth).sum()),
-        items={name: int((truth == code).sum()) for code, name in enumerate(names)},
-        patients={
-            name: len(set(subject_ids[truth == code].tolist())) for code, name in enumerate(names)
-        },
+        labelled=int(some.sum()),
+        items={name: int(mask.sum()) for name, mask in masks.items()},
+        patients={name: len(set(subject_ids[mask].tolist())) for name, mask in masks.items()},
     )
+
+
+def coverage_of(
+    patients: Mapping[str, int], splits: Array, subject_ids: Array, unseen: Array
+) -> tuple[CoverageRow, ...]:
+    """Patients without items, and what items hold that the model does not know; arrays are (N,).
+
+    `patients`: of every split, with items or not. The items of a patient tell one record, each more
+    of it, so that the events of the patient are those of the item with most.
+    """
+    rows: list[CoverageRow] = []
+    for split in SPLITS:
+        member_N = splits == split
+        most: dict[str, int] = {}
+        for one, count in zip(subject_ids[member_N], unseen[member_N], strict=True):
+            most[one] = max(most.get(one, 0), int(count))
+        rows.append(
+            CoverageRow(
+                split=split,
+                patients=patients.get(split, 0),
+                without_items=patients.get(split, 0) - len(most),
+                items=int(member_N.sum()),
+                unseen_items=int((unseen[member_N] > 0).sum()),
+                unseen_patients=sum(count > 0 for count in most.values()),
+                unseen_events=sum(most.values()),
+            )
+        )
+    return tuple(rows)

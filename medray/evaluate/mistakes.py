@@ -1,6 +1,6 @@
 """The held-out items the model was most confidently wrong about, one per patient.
 
-Pure functions of arrays. Shapes: N items, C classes.
+Shapes: N items, C classes.
 """
 
 from collections.abc import Iterable
@@ -13,8 +13,13 @@ from numpy.typing import NDArray
 from medray.calibration import Calibration
 from medray.evaluate.results import Scored
 from medray.report.document import Mistake
+from medray.score.explanation import explain_item
+from medray.score.predictor import Predictor
+from medray.workload import Columns
 
 Array = NDArray[Any]
+
+_EVENTS = 5  # shown beside a mistake
 
 
 def binary_mistakes(
@@ -43,6 +48,18 @@ def binary_mistakes(
         )
         found.append((int(rows[i]), mistake))
     return found
+
+
+def with_events(
+    found: Iterable[tuple[int, Mistake]], predictor: Predictor, items: Columns, target: str
+) -> tuple[Mistake, ...]:
+    """Mistakes on patients' records, each with the events that had the greatest part in it."""
+    return tuple(
+        mistake.model_copy(
+            update={"events": explain_item(predictor, items, row, target).events[:_EVENTS]}
+        )
+        for row, mistake in found
+    )
 
 
 def multiclass_mistakes(

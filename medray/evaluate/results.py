@@ -139,15 +139,21 @@ def binary_result(
 
 
 def with_baselines(
-    result: BinaryResult, held_out: Scored, scores: Mapping[str, Array], settings: Settings
+    result: BinaryResult, held_out: Scored, scores: Mapping[str, Array | str], settings: Settings
 ) -> BinaryResult:
-    """Put simple models beside the network: name → probability (N,) of the same items."""
+    """Put simple models beside the network: name → probability (N,) of the same items.
+
+    In the place of probabilities: why there are none.
+    """
     if result.undefined or not scores:
         return result
     rows = held_out.usable()
     part = held_out.take(rows)
     baselines: list[BaselineRow] = []
     for name, values in scores.items():
+        if isinstance(values, str):
+            baselines.append(BaselineRow(name=name, note=values))
+            continue
         p_L = np.asarray(values, np.float64)[rows]
         rival = replace(part, logits=p_L)
         both_L2 = np.stack([part.logits.astype(np.float64), p_L], axis=1)

@@ -5,27 +5,31 @@ written to report/openings.jsonl before its pixels are read. Shapes: N items.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from medray import storage
 from medray.dataset import AnyDataset, RecordsDataset, check_leaks
-from medray.errors import DataError, RejectError
-from medray.evaluate.cohort import check_held_out, cohort_of
-from medray.evaluate.mistakes import binary_mistakes, multiclass_mistakes
+from medray.errors import RejectError
+from medray.evaluate.cohort import UNSEEN, check_held_out, cohort_of, coverage_of
+from medray.evaluate.forecast import forecast_results
+from medray.evaluate.mistakes import binary_mistakes, multiclass_mistakes, with_events
 from medray.evaluate.multiclass import multiclass_result
-from medray.evaluate.results import Scored, Settings, binary_result, with_baselines
+from medray.evaluate.question import Question
+from medray.evaluate.reading import RIVAL_ITEMS, Reading, Split
+from medray.evaluate.results import Settings, binary_result, with_baselines
+from medray.evaluate.survival import survival_results
 from medray.explain.heatmap import as_uint8, encode_png, heatmap_png
 from medray.package import Package, Task, add_evaluation
 from medray.provenance import provenance
 from medray.report.card import evaluation_metrics, render_card
 from medray.report.document import (
-    BinaryResult,
+    CoverageRow,
     History,
     Mistake,
     Opening,
@@ -37,18 +41,15 @@ from medray.report.html import render_html
 from medray.report.words import one_line
 from medray.score.predictor import Predictor
 from medray.spec.load import spec_sha256
-from medray.spec.models import SPLITS, RunSpec
+from medray.spec.models import RunSpec
 from medray.train.source import open_run
-from medray.workload import Target
+from medray.workload import Rivals, Target
 from medray.workloads import WORKLOADS
 
 Array = NDArray[Any]
 Progress = Callable[[dict[str, Any]], None]
 
 _log = logging.getLogger(__name__)
-
-# Rows predicted between two words of progress; the predictor cuts them further.
-_ROWS = 256
 
 _OTHER_DATA = (
     "The package was not trained on this version of the dataset: patients it learned from may "
@@ -84,26 +85,6 @@ class EvaluationResult:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class _Split:
-    """One split: the columns of its items, and by target truth and logits."""
-
-    columns: dict[str, Array]
-    truth: Mapping[str, Array]
-    logits: Mapping[str, Array]
-
-    def scored(self, target: str) -> Scored | None:
-        """One target of it; None where the split is empty."""
-        if not len(self.columns["item_id"]):
-            return None
-        return Scored(
-            item_ids=self.columns["item_id"],
-            subject_ids=self.columns["subject_id"],
-            truth=np.asarray(self.truth[target]),
-            logits=self.logits[target],
-        )
-
-
 def evaluate(
     spec: RunSpec, *, progress: Progress | None = None, workload: Task | None = None
 ) -> EvaluationResult:
@@ -121,26 +102,45 @@ def evaluate(
     task = workload or WORKLOADS[package.workload]
     dataset = open_run(spec)
     left_out = check_leaks(dataset.labels(), dataset.hashes(), spec.split.identical_images)
-    labels = _labels(dataset, left_out, task, package)
-    truth = _truth(task, package, labels)
+    reading = Reading(dataset, left_out, task, predictor)
+    labels = reading.labels()
+    truth = reading.truth(labels)
     held_out_N = labels["split"] == "held_out"
     check_held_out(targets, {name: values[held_out_N] for name, values in truth.items()})
 
     openings = _record_opening(spec, package)
     tuning, held_out = (
-        _predict_split(split, dataset, left_out, predictor, task, tell)
+        reading.predict(split, _telling(f"predict {split}", labels, split, tell))
         for split in ("tuning", "held_out")
     )
     columns, absent = _group_columns(spec.evaluate.subgroups, held_out.columns)
-    rivals = _rivals(spec, predictor, task, dataset, left_out, held_out, tell)
-    results, pictures = _results(spec, predictor, tuning, held_out, columns, rivals, tell)
+    rivals = _rivals(spec, reading, labels, held_out, tell)
+    train_truth = {name: values[labels["split"] == "train"] for name, values in truth.items()}
+    questions = [
+        Question(
+            target=target,
+            held_out=scored,
+            tuning=tuning.scored(target.name),
+            train_truth=train_truth[target.name],
+            calibration=package.calibration,
+            columns=columns,
+            rivals={
+                name: found if isinstance(found, str) else found[target.name]
+                for name, found in rivals.items()
+            },
+            settings=Settings(spec.evaluate, spec.seed),
+        )
+        for target in targets
+        if (scored := held_out.scored(target.name)) is not None
+    ]
+    results, pictures = _results(questions, predictor, held_out, tell)
     fingerprint = dataset.fingerprint()
     report = Report(
         name=package.name,
         version=package.version,
         workload=package.workload,
         dataset=dataset.meta.name,
-        notes=_notes(package, fingerprint),
+        notes=(*_notes(package, fingerprint), *_sampled(rivals, labels)),
         skipped_columns=absent,
         min_patients=spec.evaluate.min_patients,
         replicates=spec.evaluate.replicates,
@@ -152,6 +152,7 @@ def evaluate(
             labels["study_id"],
             task.unit,
         ),
+        coverage=_coverage(dataset, left_out, labels),
         targets=results,
         history=history_of(package.metrics.get("history") or []),
         openings=openings,
@@ -161,19 +162,19 @@ def evaluate(
     return _write(spec, package, report, pictures)
 
 
+def _coverage(
+    dataset: AnyDataset, left_out: set[str], labels: Mapping[str, Array]
+) -> tuple[CoverageRow, ...]:
+    """What of the records the model can use; of images nothing is counted."""
+    if UNSEEN not in labels:
+        return ()
+    rows = dataset.labels().select(["item_id", "split"]).to_pylist()
+    patients = Counter(row["split"] for row in rows if row["item_id"] not in left_out)
+    return coverage_of(patients, labels["split"], labels["subject_id"], labels[UNSEEN])
+
+
 def _silent(_: dict[str, Any]) -> None:
     """Tell nobody."""
-
-
-def _without(columns: dict[str, Array], left_out: set[str]) -> dict[str, Array]:
-    """Drop the items that the split's policy leaves out."""
-    keep_N = np.array([item not in left_out for item in columns["item_id"]], dtype=bool)
-    return {name: values[keep_N] for name, values in columns.items()}
-
-
-def _truth(task: Task, package: Package, columns: Mapping[str, Array]) -> dict[str, Array]:
-    params = task.params_model.model_validate(package.spec.params)
-    return {name: np.asarray(values) for name, values in task.truth(columns, params).items()}
 
 
 def _record_opening(spec: RunSpec, package: Package) -> tuple[Opening, ...]:
@@ -187,79 +188,35 @@ def _record_opening(spec: RunSpec, package: Package) -> tuple[Opening, ...]:
     return tuple(Opening.model_validate_json(line) for line in after.splitlines() if line.strip())
 
 
-def _labels(
-    dataset: AnyDataset, left_out: set[str], task: Task, package: Package
-) -> dict[str, Array]:
-    """Labels of the items of all splits; of images without reading a pixel."""
-    if isinstance(dataset, RecordsDataset):
-        parts = [_items(split, dataset, left_out, task, package) for split in SPLITS]
-    else:
-        parts = [_without(dataset.columns(split), left_out) for split in SPLITS]
-    filled = [part for part in parts if len(part["item_id"])]
-    return {
-        name: np.concatenate([part[name] for part in filled])
-        for name in filled[0]
-        if name not in task.inputs
-    }
-
-
-def _items(
-    split: str, dataset: AnyDataset, left_out: set[str], task: Task, package: Package
-) -> dict[str, Array]:
-    params = task.params_model.model_validate(package.spec.params)
-    return dict(task.items(_without(dataset.read(split), left_out), params))
-
-
-def _predict_split(
-    split: str,
-    dataset: AnyDataset,
-    left_out: set[str],
-    predictor: Predictor,
-    task: Task,
-    tell: Progress,
-) -> _Split:
-    """Read a split and predict it. Raises DataError when the package does not take its items."""
-    columns = _items(split, dataset, left_out, task, predictor.package)
-    total = len(columns["item_id"])
-    parts: dict[str, list[Array]] = {target.name: [] for target in predictor.targets}
-    for start in range(0, total, _ROWS):
-        rows = {name: columns[name][start : start + _ROWS] for name in task.inputs}
-        try:
-            answered = predictor.logits(rows)
-        except RejectError as reject:
-            raise DataError(
-                f"the package does not take the items of this dataset: {reject.detail}",
-                remedy="evaluate the package with the dataset it was trained on",
-            ) from reject
-        for name, values in answered.items():
-            parts[name].append(values)
-        done = min(start + _ROWS, total)
-        tell({"stage": f"predict {split}", "done": done, "total": total, "unit": "items"})
-    return _Split(
-        columns=columns,
-        truth=_truth(task, predictor.package, columns) if total else {},
-        logits={name: np.concatenate(values) for name, values in parts.items() if values},
-    )
+def _telling(
+    stage: str, labels: Mapping[str, Array], split: str, tell: Progress
+) -> Callable[[int], None]:
+    total = int((labels["split"] == split).sum())
+    return lambda done: tell({"stage": stage, "done": done, "total": total, "unit": "items"})
 
 
 def _rivals(
     spec: RunSpec,
-    predictor: Predictor,
-    task: Task,
-    dataset: AnyDataset,
-    left_out: set[str],
-    held_out: _Split,
+    reading: Reading,
+    labels: Mapping[str, Array],
+    held_out: Split,
     tell: Progress,
-) -> Mapping[str, Mapping[str, Array]]:
+) -> Rivals:
     """Name → target → what a simple model says of the held-out items."""
-    if not spec.evaluate.baselines or not isinstance(dataset, RecordsDataset):
+    if not spec.evaluate.baselines or not isinstance(reading.dataset, RecordsDataset):
         return {}
     tell({"stage": "baselines", "done": 0, "total": 1, "unit": "fits"})
-    train = _items("train", dataset, left_out, task, predictor.package)
-    params, fitted = predictor.learned
-    found = task.baselines(train, held_out.columns, params, fitted, spec.seed)
+    found = reading.rivals(labels, held_out, spec.seed)
     tell({"stage": "baselines", "done": 1, "total": 1, "unit": "fits"})
     return found
+
+
+def _sampled(rivals: Rivals, labels: Mapping[str, Array]) -> tuple[str, ...]:
+    """Say so when the simple models learned from a part of `train`."""
+    items = int((labels["split"] == "train").sum())
+    if not rivals or items <= RIVAL_ITEMS:
+        return ()
+    return (f"The simple models learned from {RIVAL_ITEMS:,} of {items:,} items of train.",)
 
 
 def _group_columns(
@@ -270,58 +227,83 @@ def _group_columns(
     return present, tuple(name for name in names if name not in columns)
 
 
+def _binary(question: Question) -> Iterator[TargetResult]:
+    target, here = question.target, question.held_out
+    result = binary_result(
+        target.name,
+        here,
+        question.tuning,
+        question.calibration,
+        question.columns,
+        question.settings,
+    )
+    yield with_baselines(result, here, question.rivals, question.settings)
+
+
+def _multiclass(question: Question) -> Iterator[TargetResult]:
+    target = question.target
+    yield multiclass_result(
+        target.name,
+        target.classes,
+        question.held_out,
+        question.tuning,
+        question.calibration,
+        question.columns,
+        question.settings,
+    )
+
+
+_RESULTS: Mapping[str, Callable[[Question], Iterator[TargetResult]]] = {
+    "binary": _binary,
+    "multiclass": _multiclass,
+    "survival": survival_results,
+    "quantiles": forecast_results,
+}
+
+
 def _results(
-    spec: RunSpec,
-    predictor: Predictor,
-    tuning: _Split,
-    held_out: _Split,
-    columns: Mapping[str, Array],
-    rivals: Mapping[str, Mapping[str, Array]],
-    tell: Progress,
+    questions: Sequence[Question], predictor: Predictor, held_out: Split, tell: Progress
 ) -> tuple[tuple[TargetResult, ...], dict[str, bytes]]:
     """Give results of every target, and the pictures of their mistakes by name."""
-    settings = Settings(spec.evaluate, spec.seed)
-    calibration = predictor.package.calibration
     results: list[TargetResult] = []
     pictures: dict[str, bytes] = {}
-    total = len(predictor.targets)
-    for number, target in enumerate(predictor.targets):
+    total = len(questions)
+    for number, question in enumerate(questions):
         tell({"stage": "measure", "done": number, "total": total, "unit": "targets"})
-        here, before = held_out.scored(target.name), tuning.scored(target.name)
-        if here is None:
-            continue
-        result = (
-            binary_result(target.name, here, before, calibration, columns, settings)
-            if target.kind == "binary"
-            else multiclass_result(
-                target.name, target.classes, here, before, calibration, columns, settings
-            )
-        )
-        if isinstance(result, BinaryResult):
-            scores = {name: found[target.name] for name, found in rivals.items()}
-            result = with_baselines(result, here, scores, settings)
-        if not result.undefined and "pixels" in held_out.columns:
-            drawn = _mistakes(target, here, predictor, spec.evaluate.mistakes)
-            named = [
-                (mistake.model_copy(update={"picture": f"{number}-{i}"}), row)
-                for i, (row, mistake) in enumerate(drawn)
-            ]
-            for mistake, row in named:
-                picture = _picture(predictor, target, held_out.columns["pixels"][row])
-                pictures[str(mistake.picture)] = picture
-            result = result.model_copy(update={"mistakes": tuple(m for m, _ in named)})
-        results.append(result)
+        for result in _RESULTS[question.target.kind](question):
+            found, drawn = _with_mistakes(result, question, predictor, held_out, str(number))
+            results.append(found)
+            pictures |= drawn
     tell({"stage": "measure", "done": total, "total": total, "unit": "targets"})
     return tuple(results), pictures
 
 
-def _mistakes(
-    target: Target, held_out: Scored, predictor: Predictor, most: int
-) -> list[tuple[int, Mistake]]:
-    calibration = predictor.package.calibration
+def _with_mistakes(
+    result: TargetResult, question: Question, predictor: Predictor, held_out: Split, prefix: str
+) -> tuple[TargetResult, dict[str, bytes]]:
+    """Add the most confident mistakes: pictures, returned by name, or the events of records."""
+    if result.undefined or question.target.kind not in ("binary", "multiclass"):
+        return result, {}
+    found = _mistakes(question)
+    if "pixels" not in held_out.columns:
+        shown = with_events(found, predictor, held_out.columns, question.target.name)
+        return result.model_copy(update={"mistakes": shown}), {}
+    pictures: dict[str, bytes] = {}
+    mistakes: list[Mistake] = []
+    for index, (row, mistake) in enumerate(found):
+        name = f"{prefix}-{index}"
+        pictures[name] = _picture(predictor, question.target, held_out.columns["pixels"][row])
+        mistakes.append(mistake.model_copy(update={"picture": name}))
+    return result.model_copy(update={"mistakes": tuple(mistakes)}), pictures
+
+
+def _mistakes(question: Question) -> list[tuple[int, Mistake]]:
+    target, most = question.target, question.settings.evaluate.mistakes
     if target.kind == "binary":
-        return binary_mistakes(target.name, held_out, calibration, most)
-    return multiclass_mistakes(target.name, target.classes, held_out, calibration, most)
+        return binary_mistakes(target.name, question.held_out, question.calibration, most)
+    return multiclass_mistakes(
+        target.name, target.classes, question.held_out, question.calibration, most
+    )
 
 
 def _picture(predictor: Predictor, target: Target, pixels: Array) -> bytes:

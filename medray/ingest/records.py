@@ -6,6 +6,7 @@ it stopped; unchanged sources cost a listing.
 
 import hashlib
 import json
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,9 +19,9 @@ from pydantic import TypeAdapter, ValidationError
 import medray
 from medray import storage
 from medray.dataset import RecordsMeta, check_leaks
-from medray.dataset.records import read_records_meta
+from medray.dataset.records import read_records_meta, record_hashes
 from medray.errors import DataError, OutputConflictError, UsageError
-from medray.ingest import shards
+from medray.ingest import shards, sources
 from medray.ingest.join import LabelTable, index_of, read_tables, take
 from medray.ingest.output import Output, locked, require_ours
 from medray.ingest.parts import Finished, Row
@@ -43,8 +44,10 @@ Progress = Callable[[dict[str, Any]], None]
 class RecordsSummary:
     """Counts of one ingest of records, and of the dataset as it stands after it.
 
-    rows             read: rows of events, or filled cells of the wide form
+    rows             read: rows of events, filled cells of the wide form, all that a resource of
+                     FHIR or a row of OMOP tells
                      = events + dropped (codes the spec leaves out) + refused
+    not_used         of those dropped, kinds of rows that no event is made of (FHIR's resources)
     refused          by reason; `missing_value` (the source's "not measured") is among them
     rejected_share   of the rows, `missing_value` and `duplicate_event` not counted
     without_events   patients that a table knows and no source has an event of
@@ -54,6 +57,7 @@ class RecordsSummary:
     rows: int = 0
     events: int = 0
     dropped: int = 0
+    not_used: dict[str, int] = field(default_factory=dict[str, int])
     refused: dict[str, int] = field(default_factory=dict[str, int])
     files: int = 0
     resumed: int = 0
@@ -84,7 +88,8 @@ class RecordsSummary:
         held = self.timelines
         return {
             "rows read": self.rows,
-            "left out by the spec": self.dropped,
+            "left out": self.dropped,
+            "no events are made of": self.not_used,
             "refused": self.refused,
             "patients over several files": held.split_over_files,
             "patients without events": self.without_events,
@@ -115,7 +120,17 @@ def _range(quantiles: Sequence[float], unit: str) -> str:
     return f"median {median:,.4g}{unit} ({quarter:,.4g}–{three:,.4g}; {low:,.4g} to {high:,.4g})"
 
 
-_ITEM_COLUMNS = ("item_id", "study_id", "split", "start", "prediction_time", "row", *TIMELINE)
+_ITEM_COLUMNS = (
+    "item_id",
+    "study_id",
+    "split",
+    "start",
+    "prediction_time",
+    "row",
+    "told",
+    *TIMELINE,
+)
+_NAMED = 5  # events: what fewer say may be a note about one patient, and packages carry the names
 
 
 @dataclass(slots=True)
@@ -154,7 +169,7 @@ def ingest_records(spec: RunSpec, *, progress: Progress | None = None) -> Record
         raise UsageError("the spec has no `records` section", remedy="add `records: {sources: …}`")
     output = Output(storage.absolute(spec.output_uri))
     key = load_key()
-    units = shards.units_of(spec.records)
+    units = sources.units_of(spec.records)
     tables = read_tables(
         [
             TableSpec(path=t.path, on="patient_id", key=t.key, columns=t.columns)
@@ -166,6 +181,9 @@ def ingest_records(spec: RunSpec, *, progress: Progress | None = None) -> Record
     if stored is not None and stored.sources_sha256 == identity:
         told = _nothing_to_do(output, started)
         if told is not None:
+            if storage.exists(output.staging):  # of a run that was killed after its last word
+                with locked(output.staging, "ingest"):
+                    output.remove_staging()
             return told
     job = _Job(spec, spec.records, output, key, units, tables, identity, progress or _silent)
     with locked(output.staging, "ingest"):
@@ -225,7 +243,7 @@ def _bring_up(job: _Job, started: float) -> None:
     job.summary.timelines = add_up(tally.shards, seen)
     subjects = _subjects(job, seen)
     job.stage("publish", "events")(0, tally.events)
-    _publish(job, scattered, gathered, subjects, tally)
+    _publish(job, _attempt(folder, job.identity), scattered, gathered, subjects)
     job.summary.seconds = round(time.monotonic() - started, 3)
     job.summary.events_per_second = round(tally.events / max(job.summary.seconds, 1e-9), 1)
     _finish(job, tally)
@@ -243,7 +261,7 @@ def _no_events(tally: Tally) -> DataError:
 def _count(job: _Job, rounds: Rounds) -> None:
     summary, tally = job.summary, rounds.tally
     summary.rows, summary.events, summary.dropped = tally.read, tally.events, tally.dropped
-    summary.refused = tally.reasons
+    summary.refused, summary.not_used = tally.reasons, tally.not_used
     summary.files = len({(unit["source"], unit["file"]) for unit in job.units})
     summary.resumed = rounds.scattered.resumed
     summary.rejected_share = rounds.rejected_share
@@ -261,7 +279,7 @@ def _subjects(job: _Job, seen: pa.Table) -> pa.Table:
     required = [True] * len(numbers)
     for settings, read, rows in zip(job.records.tables, job.tables, rows_of, strict=True):
         places = [rows.get(number, -1) for number in numbers]
-        job.summary.unmatched[read.name] = sum(place < 0 for place in places)
+        job.summary.unmatched[read.name] = sum(place < 0 for place in places[: seen.num_rows])
         for name in read.taken:
             columns[name] = take(read.table[name], places)
         if settings.required:
@@ -332,11 +350,9 @@ def _splits(
 
 def _without_copies(job: _Job, whole: pa.Table) -> pa.Table:
     """Refuse a record that stands in two splits under two names, or leave the copies out."""
-    ids = whole["item_id"].to_pylist()
-    hashes = dict(zip(ids, whole["record_sha256"].to_pylist(), strict=True))
-    left_out = check_leaks(whole, hashes, job.spec.split.identical_images)
+    left_out = check_leaks(whole, record_hashes(whole), job.spec.split.identical_images)
     job.summary.identical_left_out = len(left_out)
-    pairs = zip(ids, whole["split"].to_pylist(), strict=True)
+    pairs = zip(whole["item_id"].to_pylist(), whole["split"].to_pylist(), strict=True)
     splits = [None if one in left_out else split for one, split in pairs]
     index = whole.column_names.index("split")
     return whole.set_column(index, "split", pa.array(splits, pa.string()))
@@ -352,11 +368,22 @@ def _count_subjects(job: _Job, whole: pa.Table, alone: int) -> None:
     summary.without_split = splits.count(None)
 
 
+def _attempt(folder: str, identity: str) -> str:
+    """Name this publication: the same when a killed run goes on, another at the next change.
+
+    The sources may return to what they were: their identity alone was published before, then.
+    """
+    uri = storage.join(folder, "attempt")
+    if not storage.exists(uri):
+        storage.write_atomic(uri, f"{identity[:16]}-{secrets.token_hex(4)}".encode())
+    return storage.read_bytes(uri).decode()
+
+
 def _publish(
-    job: _Job, scattered: Finished, gathered: Finished, subjects: pa.Table, tally: Tally
+    job: _Job, run: str, scattered: Finished, gathered: Finished, subjects: pa.Table
 ) -> None:
     """Make the new state visible, dataset.json last: without it the folder is no dataset."""
-    output, run = job.output, job.identity[:16]
+    output = job.output
     events = storage.join(output.dataset, "events")
     storage.remove_tree(storage.join(output.dataset, "dataset.json"))
     files: list[str] = []
@@ -381,7 +408,10 @@ def _finish(job: _Job, tally: Tally) -> None:
         records=job.records,
         key_check=pseudonym(job.key, "check", "medray"),
         sources_sha256=job.identity,
-        levels={row.code: tuple(row.levels) for row in job.summary.timelines.codes},
+        levels={
+            row.code: tuple(text for text, events in row.levels.items() if events >= _NAMED)
+            for row in job.summary.timelines.codes
+        },
         provenance=provenance(),
     )
     data = (meta.model_dump_json(indent=2) + "\n").encode()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from medray import storage
 from medray.errors import MedrayError
-from medray.ingest import shards
+from medray.ingest import shards, sources
 from medray.ingest.parts import Finished, Row
 from medray.ingest.shards import Tally
 from medray.spec.records import RecordsSpec
@@ -42,7 +42,7 @@ def bring_in(
     published then.
     """
     read = storage.join(folder, "scattered")
-    count = records.shards or shards.shards_of(units)
+    count = records.shards or sources.shards_of(units)
     scattered = shards.scatter(units, records, key, count, read, stage("read", "files"))
     heaps = [
         uri

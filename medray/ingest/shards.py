@@ -5,12 +5,9 @@ never on that of the archive: `scatter` reads the sources and lays every event i
 patient's shard; `gather` reads a shard's heaps, sorts, drops doubles and writes the final file.
 """
 
-import csv
-import hashlib
-import io
 import json
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,27 +16,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pacsv
-import pyarrow.parquet as pq
 
 from medray import storage
-from medray.errors import Code, DataError, UsageError
-from medray.ingest import parts
+from medray.errors import Code
+from medray.ingest import parts, sources
 from medray.ingest.parts import Finished, Row
 from medray.privacy.pseudonyms import pseudonym
-from medray.records.events import BIRTH, RAW_EVENTS, columns_of, normalise
+from medray.records.events import BIRTH, RAW_EVENTS
 from medray.records.summary import Shard, summarize_shard
 from medray.schema import EVENTS, REFUSED_ROWS
-from medray.spec.records import RecordSource, RecordsSpec
+from medray.spec.records import RecordsSpec
 
-_BLOCK_BYTES = 16 << 20  # of a CSV read at once
-_BLOCK_ROWS = 1 << 17  # of a Parquet file
 _HEAP_ROWS = 1 << 20  # events kept in memory before they are laid down
 _BIRTH_AGAIN = "birth_said_again"
-_UNIT_BYTES = 128 << 20  # of a Parquet file, per part
-_SHARD_EVENTS = 1 << 20
 _HELD_BYTES = 64  # of an event in a heap
-_EVENT_BYTES = {".csv": 40, ".tsv": 40}  # of a source, about; compressed ones have 10
 
 _WHENCE = [
     pa.field("source", pa.int32(), nullable=False),
@@ -54,6 +44,7 @@ SCATTERED = pa.schema(
         pa.field("dropped", pa.int64(), nullable=False),
         pa.field("events", pa.int64(), nullable=False),
         pa.field("reasons", pa.string(), nullable=False),  # JSON: reason → count
+        pa.field("not_used", pa.string(), nullable=False),  # JSON: kind of row → count
     ]
 )
 GATHERED = pa.schema(
@@ -84,93 +75,6 @@ SUBJECTS = pa.schema(
 def subject_number(key: bytes, name: str) -> int:
     """MEDS wants an integer: 63 bits of the pseudonym that the patient's images carry too."""
     return int(pseudonym(key, "patient", f"\0{name}")[:16], 16) >> 1
-
-
-# ---------------------------------------------------------------- units of work
-
-
-def units_of(spec: RecordsSpec) -> list[Row]:
-    """What is read in one go: a CSV file, or some row groups of a Parquet file.
-
-    Raises UsageError for a path that is not there or holds no table.
-    """
-    return [
-        unit
-        for source, settings in enumerate(spec.sources)
-        for file, (uri, size, mtime_ns) in enumerate(_files(settings))
-        for unit in _units(source, file, uri, size, mtime_ns)
-    ]
-
-
-def shards_of(units: Sequence[Row]) -> int:
-    """How many shards give each about a million events, from the size of the files."""
-    sizes = {(u["source"], u["file"]): (u["size"], u["uri"].lower()[-4:]) for u in units}
-    events = sum(size / _EVENT_BYTES.get(kind, 10) for size, kind in sizes.values())
-    return min(4096, max(1, round(events / _SHARD_EVENTS)))
-
-
-def _files(source: RecordSource) -> list[tuple[str, int, int]]:
-    found: list[tuple[str, int, int]] = []
-    for path in source.path:
-        uri = storage.absolute(path)
-        fs, place = storage.filesystem(uri)
-        try:
-            info = fs.get_file_info(place)
-        except OSError as error:
-            raise UsageError(
-                f"a source of records cannot be reached: {type(error).__name__}",
-                remedy="check `records.sources`",
-            ) from error
-        if info.is_file:
-            uris = [uri]
-        else:
-            uris = [each for each in storage.list_files(uri) if _is_table(each)]
-            if source.format == "meds":  # metadata/ holds codes and splits, not events
-                uris = [each for each in uris if "/metadata/" not in each.removeprefix(uri)]
-        if not uris:
-            raise UsageError(
-                f"there is no CSV or Parquet file at {path}",
-                remedy="check `records.sources`; relative paths start at the current folder",
-            )
-        for each in uris:
-            facts = fs.get_file_info(storage.filesystem(each)[1])
-            found.append((each, facts.size, facts.mtime_ns or 0))
-    return found
-
-
-def _is_table(uri: str) -> bool:
-    return uri.lower().endswith((".csv", ".csv.gz", ".tsv", ".parquet"))
-
-
-def _units(source: int, file: int, uri: str, size: int, mtime_ns: int) -> Iterator[Row]:
-    def unit(groups: Sequence[int] | None, first: int) -> Row:
-        name = hashlib.sha256(f"{source}\0{uri}\0{groups}".encode()).hexdigest()[:32]
-        which = {"source": source, "file": file, "uri": uri}
-        extra = {"groups": None if groups is None else list(groups), "first": first}
-        return {"file_id": name, "size": size, "mtime_ns": mtime_ns, **which, **extra}
-
-    if not uri.lower().endswith(".parquet"):
-        yield unit(None, 0)
-        return
-    fs, path = storage.filesystem(uri)
-    try:
-        metadata = pq.read_metadata(path, filesystem=fs)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(
-            f"file {file} of source {source} is not a readable Parquet file",
-            remedy="write it again, or take it out of `records.sources`",
-        ) from error
-    groups: list[int] = []
-    first = held = 0
-    rows = 0
-    for index in range(metadata.num_row_groups):
-        group = metadata.row_group(index)
-        groups.append(index)
-        held += group.total_byte_size
-        rows += group.num_rows
-        if held >= _UNIT_BYTES or index == metadata.num_row_groups - 1:
-            yield unit(groups, first)
-            groups, held, first = [], 0, rows
 
 
 # ---------------------------------------------------------------- first round
@@ -219,12 +123,11 @@ def _scatter_one(
     heap = _Heap(base, shards)
     seen: set[int] = set()
     read = dropped = events = 0
-    row = unit["first"]
-    for table in tables_of(unit, source):
-        batch = normalise(table, source, spec.codes, spec.drop, row)
-        row += table.num_rows
+    not_used: Counter[str] = Counter()
+    for batch in sources.read(unit, source, spec.codes, spec.drop):
         read, dropped = read + batch.read, dropped + batch.dropped
         events += batch.events.num_rows
+        not_used.update(batch.not_used)
         reasons.update(batch.refused["reason"].to_pylist())
         refused.append(batch.refused)
         heap.add(named_events(batch.events, key, numbers, unit))
@@ -236,70 +139,7 @@ def _scatter_one(
         storage.write_parquet(base + SILENT_SUFFIX, silent)
     counts = {"read": read, "dropped": dropped, "events": events}
     named = {name: unit[name] for name in ("file_id", "size", "mtime_ns")}
-    return {**named, **counts, "reasons": json.dumps(reasons)}
-
-
-def tables_of(unit: Row, source: RecordSource) -> Iterator[pa.Table]:
-    """Blocks of one unit, the wanted columns only."""
-    fs, path = storage.filesystem(unit["uri"])
-    if unit["groups"] is not None:
-        with fs.open_input_file(path) as stream:
-            file = pq.ParquetFile(stream)
-            wanted = list(columns_of(source, file.schema_arrow.names))
-            for batch in file.iter_batches(_BLOCK_ROWS, row_groups=unit["groups"], columns=wanted):
-                yield pa.Table.from_batches([batch])
-        return
-    with fs.open_input_stream(path) as stream:  # .gz is taken off on the way
-        yield from _csv_tables(stream, source, unit)
-
-
-def _csv_tables(stream: Any, source: RecordSource, unit: Row) -> Iterator[pa.Table]:
-    """Blocks of a CSV, every column as text: a type guessed from a first block may not hold."""
-    head = bytearray()
-    while b"\n" not in head and (block := stream.read(1 << 16)):
-        head += block
-    first = bytes(head).split(b"\n", 1)[0].decode("utf-8-sig", "replace").strip("\r")
-    separator = max(",;\t", key=first.count)
-    names = [name.strip() for name in next(csv.reader(io.StringIO(first), delimiter=separator), [])]
-    wanted = list(columns_of(source, names))
-    try:
-        reader = pacsv.open_csv(
-            pa.PythonFile(_Joined(bytes(head), stream), mode="r"),
-            read_options=pacsv.ReadOptions(
-                column_names=names, skip_rows=1, block_size=_BLOCK_BYTES
-            ),
-            parse_options=pacsv.ParseOptions(delimiter=separator, newlines_in_values=True),
-            convert_options=pacsv.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.string()), include_columns=wanted
-            ),
-        )
-        for batch in reader:
-            yield pa.Table.from_batches([batch])
-    except pa.ArrowInvalid as error:
-        where = f"file {unit['file']} of source {unit['source']}"
-        if "Empty CSV" in str(error):
-            return
-        raise DataError(
-            f"{where} is no regular CSV", remedy="save it as CSV (UTF-8) with one header line"
-        ) from error
-
-
-class _Joined(io.RawIOBase):
-    """What has been read of a stream already, and then the rest of it."""
-
-    def __init__(self, head: bytes, stream: Any) -> None:
-        self._head, self._stream = head, stream
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        if not self._head:
-            self._head = self._stream.read(len(buffer))
-        count = min(len(buffer), len(self._head))
-        buffer[:count] = self._head[:count]
-        self._head = self._head[count:]
-        return count
+    return {**named, **counts, "reasons": json.dumps(reasons), "not_used": json.dumps(not_used)}
 
 
 def named_events(
@@ -502,12 +342,13 @@ def _refused(table: pa.Table, mask: Any, code: Code) -> pa.Table:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Sums over all receipts of both rounds."""
+    """Sums over all receipts of both rounds. `not_used`: rows without events, part of `dropped`."""
 
     read: int
     dropped: int
     events: int
     reasons: dict[str, int]
+    not_used: dict[str, int]
     shards: tuple[Shard, ...]
 
 
@@ -517,11 +358,15 @@ def tally(scattered: pa.Table, gathered: pa.Table) -> Tally:
     for text in [*scattered["reasons"].to_pylist(), *gathered["reasons"].to_pylist()]:
         counts: Mapping[str, int] = json.loads(text)
         reasons.update(counts)
+    not_used: Counter[str] = Counter()
+    for text in scattered["not_used"].to_pylist():
+        not_used.update(json.loads(text))
     again = reasons.pop(_BIRTH_AGAIN, 0)  # a column of births says the same in every row
     return Tally(
         read=sum(scattered["read"].to_pylist()),
         dropped=sum(scattered["dropped"].to_pylist()) + again,
         events=sum(gathered["events"].to_pylist()),
         reasons=dict(sorted(reasons.items())),
+        not_used=dict(not_used.most_common()),
         shards=tuple(Shard.model_validate_json(text) for text in gathered["summary"].to_pylist()),
     )

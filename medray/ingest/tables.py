@@ -10,13 +10,14 @@ from typing import Any
 
 import pyarrow as pa
 
+from medray.ingest import sources
 from medray.ingest.parts import Row
-from medray.ingest.shards import named_events, subject_number, tables_of, tidy
-from medray.records.events import normalise
+from medray.ingest.shards import named_events, subject_number, tidy
+from medray.records.events import Batch
 from medray.schema import EVENTS
 from medray.spec.records import RecordsSpec
 
-Block = tuple[pa.Table, Mapping[str, Any]]
+_ALONE: Mapping[str, Any] = {"source": 0, "file": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,30 +37,25 @@ class Records:
 
 
 def read(units: Sequence[Row], spec: RecordsSpec, key: bytes) -> Records:
-    """Events of files, in units of `shards.units_of`."""
-    return collect(
-        (
-            (table, unit)
-            for unit in units
-            for table in tables_of(unit, spec.sources[unit["source"]])
-        ),
-        spec,
-        key,
+    """Events of files, in units of `sources.units_of`."""
+    batches = (
+        (batch, unit)
+        for unit in units
+        for batch in sources.read(unit, spec.sources[unit["source"]], spec.codes, spec.drop)
     )
+    return collect(batches, key)
 
 
-def collect(blocks: Iterable[Block], spec: RecordsSpec, key: bytes) -> Records:
-    """Events of tables; beside each table which `source` of the spec it has the form of."""
+def collect(batches: Iterable[tuple[Batch, Mapping[str, Any] | None]], key: bytes) -> Records:
+    """Events of batches; beside each `source` and `file` it comes from, if it comes from any."""
     numbers: dict[str, int] = {}
     reasons: Counter[str] = Counter()
     named: list[pa.Table] = []
     silent: set[int] = set()
-    for table, unit in blocks:
-        source = spec.sources[unit["source"]]
-        batch = normalise(table, source, spec.codes, spec.drop)
+    for batch, unit in batches:
         reasons.update(batch.refused["reason"].to_pylist())
         silent.update(subject_number(key, name) for name in batch.silent)
-        named.append(named_events(batch.events, key, numbers, {"file": 0, **unit}))
+        named.append(named_events(batch.events, key, numbers, unit or _ALONE))
     if not named:
         return Records(EVENTS.empty_table(), {}, {}, ())
     tidied = tidy(pa.concat_tables(named))

@@ -3,7 +3,7 @@
 Rows of one patient resemble each other; resampling them one by one gives intervals that are too
 narrow. Owns the resampling only; knows which statistics have a weighted form that is faster.
 
-Shapes: N rows, G patients, R replicates.
+Shapes: N rows, G patients, R replicates, K values of a statistic.
 """
 
 import math
@@ -58,6 +58,49 @@ def patient_bootstrap(
     patient, or `replicates` below 1. Source: Field & Welsh, J. R. Stat. Soc. B 2007;69:369
     (cluster bootstrap); Efron & Tibshirani 1993, ch. 13 (percentile interval).
     """
+    values, patient_N = _checked(groups, arrays, replicates, level)
+    strata = _strata(patient_N, stratify)
+    point = float(statistic(*values))
+    drawn_R = np.empty(0)
+    if math.isfinite(point) and sum(stratum.size for stratum in strata) > 1:
+        counts = _counts(strata, replicates, np.random.default_rng(seed))
+        drawn_R = _replicates(statistic, values, patient_N, counts, replicates)
+    return _percentiles(point, drawn_R, level)
+
+
+def patient_bootstrap_vector(
+    statistic: Callable[..., Floats],
+    groups: Any,
+    arrays: Sequence[ArrayLike],
+    *,
+    replicates: int = 1000,
+    seed: int,
+    level: float = 0.95,
+    stratify: Any = None,
+) -> list[Interval]:
+    """Intervals of the K values of `statistic(*arrays)`, (K,), all from the same drawn patients.
+
+    For a metric at several times, or several metrics of one model. Each value is what
+    `patient_bootstrap` gives it alone with the same seed; its undefined replicates are dropped for
+    it only. Arguments and errors as there.
+    """
+    values, patient_N = _checked(groups, arrays, replicates, level)
+    strata = _strata(patient_N, stratify)
+    point_K = np.asarray(statistic(*values), dtype=np.float64)
+    drawn_RK = np.empty((0, point_K.size))
+    if np.isfinite(point_K).any() and sum(stratum.size for stratum in strata) > 1:
+        counts = _counts(strata, replicates, np.random.default_rng(seed))
+        drawn_RK = np.array([statistic(*rows) for rows in _drawn(values, patient_N, counts)])
+    return [
+        _percentiles(float(point), drawn_R if math.isfinite(point) else np.empty(0), level)
+        for point, drawn_R in zip(point_K, drawn_RK.T, strict=True)
+    ]
+
+
+def _checked(
+    groups: Any, arrays: Sequence[ArrayLike], replicates: int, level: float
+) -> tuple[list[NDArray[Any]], Ints]:
+    """Arrays and patients (N,) of a bootstrap."""
     critical_value(level)
     if replicates < 1:
         raise ValueError(f"replicates must be at least 1, got {replicates}")
@@ -65,19 +108,17 @@ def patient_bootstrap(
     values = [np.asarray(array) for array in arrays]
     if not values or any(len(np.atleast_1d(value)) != patient_N.size for value in values):
         raise ValueError("arrays must be given, each as long as groups")
-    strata = _strata(patient_N, stratify)
-    point = float(statistic(*values))
-    drawn_R = np.empty(0)
-    if math.isfinite(point) and sum(stratum.size for stratum in strata) > 1:
-        counts = _counts(strata, replicates, np.random.default_rng(seed))
-        drawn_R = _replicates(statistic, values, patient_N, counts, replicates)
+    return values, patient_N
+
+
+def _percentiles(point: float, drawn_R: Floats, level: float) -> Interval:
+    """Interval of the replicates that are defined."""
     kept = drawn_R[np.isfinite(drawn_R)]
     low = high = math.nan
     if kept.size > 1:
         tail = (1.0 - level) / 2.0
         low, high = (float(bound) for bound in np.quantile(kept, [tail, 1.0 - tail]))
-    dropped = drawn_R.size - kept.size
-    return Interval(point, low, high, level, METHOD, drawn_R.size, dropped)
+    return Interval(point, low, high, level, METHOD, drawn_R.size, drawn_R.size - kept.size)
 
 
 def _strata(patient_N: Ints, stratify: Any) -> list[Ints]:
@@ -103,6 +144,16 @@ def _counts(strata: list[Ints], replicates: int, rng: np.random.Generator) -> It
         yield np.bincount(np.concatenate(drawn), minlength=patients).astype(np.int64)
 
 
+def _drawn(
+    values: list[NDArray[Any]], patient_N: Ints, counts: Iterator[Ints]
+) -> Iterator[list[NDArray[Any]]]:
+    """The arrays with each patient's rows as often as drawn, once per replicate."""
+    rows_N = np.arange(patient_N.size)
+    for count_G in counts:
+        rows = np.repeat(rows_N, count_G[patient_N])
+        yield [value[rows] for value in values]
+
+
 def _replicates(
     statistic: Callable[..., float],
     values: list[NDArray[Any]],
@@ -113,9 +164,7 @@ def _replicates(
     """Value (R,) of the statistic in every replicate, by weights where it has such a form."""
     weighted = _WEIGHTED.get(statistic)
     if weighted is None:
-        rows_N = np.arange(patient_N.size)
-        drawn = (np.repeat(rows_N, count_G[patient_N]) for count_G in counts)
-        return np.array([float(statistic(*(value[rows] for value in values))) for rows in drawn])
+        return np.array([float(statistic(*rows)) for rows in _drawn(values, patient_N, counts)])
     batch = max(1, _BATCH_CELLS // patient_N.size)
     parts: list[Floats] = []
     for start in range(0, replicates, batch):

@@ -5,6 +5,8 @@ The model and its source stand in medray.calibration.hazards.
 Shapes: B items, K intervals, C causes, T = K + 1 edges.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -39,3 +41,17 @@ def negative_log_likelihood(
     rows = torch.arange(len(days_B), device=logits_BKC.device)
     met_B = torch.where(event_B, log_BKD[rows, place_B, cause_B], 0.0)
     return -(survived_B + met_B) * known_B
+
+
+def log_odds_by(logits_BKC: Tensor, edges_days: Sequence[float], horizon_days: float) -> Tensor:
+    """Log-odds (B,) that the first cause comes up to a horizon; smooth, for explanations.
+
+    As the cumulative incidence of medray.calibration.hazards, linear between edges.
+    """
+    log_BKD = torch.log_softmax(functional.pad(logits_BKC, (1, 0)), dim=2)
+    before_BK = functional.pad(log_BKD[..., 0].cumsum(dim=1)[:, :-1], (1, 0))
+    step_BK = torch.exp(before_BK + log_BKD[..., 1])
+    edges_T = torch.tensor(edges_days, dtype=step_BK.dtype, device=step_BK.device)
+    share_K = ((horizon_days - edges_T[:-1]) / (edges_T[1:] - edges_T[:-1])).clamp(0, 1)
+    risk_B = (step_BK * share_K).sum(dim=1).clamp(1e-7, 1 - 1e-7)
+    return torch.logit(risk_B)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 Kind = Literal["elman", "lstm", "gru", "gru_d"]
+_FIRST_DECAY = 0.1  # a value a day old starts as 85 % of what it was
 _CELLS: Mapping[str, Callable[..., nn.Module]] = {"elman": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 
 
@@ -68,8 +69,9 @@ class Recurrent(nn.Module):
         self.output = nn.Linear(pooled + facts, layout.outputs)
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """`carried`, `observed`, `since` (B, T, V), `hours` (B, T), `lengths` (B,), `facts`
-        (B, 2S), `codes` (B, T, K) → (B, O)."""  # noqa: D205, D209
+        """`carried`, `observed`, `since`, `gap` (B, T, V), `hours` (B, T), `lengths` (B,), `facts`
+        (B, 2S), `codes` (B, T, K) → (B, O). `present` (B, T, K), if it is there, is how much of
+        each code."""  # noqa: D205, D209
         state_BTH = self.states(batch)
         return self.read(state_BTH, batch)
 
@@ -81,11 +83,14 @@ class Recurrent(nn.Module):
         hours_BT1 = _compressed(batch["hours"])[..., None]
         parts = [facts_BTS, hours_BT1]
         if self.layout.codes:
-            parts.append(self.embed(batch["codes"]).sum(dim=2))
+            vectors = self.embed(batch["codes"])
+            if "present" in batch:
+                vectors = vectors * batch["present"][..., None]
+            parts.append(vectors.sum(dim=2))
         rest = torch.cat(parts, dim=2)
         lengths = batch["lengths"].clamp(min=1)
         if isinstance(self.first, DecayGru):
-            state = self.first(carried, observed, batch["since"], rest, lengths)
+            state = self.first(carried, observed, batch["gap"] * keep, rest, lengths)
         else:
             since = _compressed(batch["since"]) * keep
             state = _packed(self.first, torch.cat([carried, observed, since, rest], 2), lengths)
@@ -110,12 +115,15 @@ class Recurrent(nn.Module):
 class DecayGru(nn.Module):
     """GRU-D: between observations values fall back to the mean and states fade.
 
-    Che et al. 2018, equations 3 to 6 and the GRU of 2.2; values are standardised, their mean is 0.
+    Che et al. 2018, section 2.3, with three of our own: values are standardised, so that their mean
+    is 0; gaps are on the scale of `_compressed`; the reset gate is that of torch's cell, which acts
+    after the matrix.
     """
 
     def __init__(self, channels: int, others: int, hidden: int) -> None:
         super().__init__()
-        self.value_decay = nn.Parameter(torch.zeros(channels))  # diagonal, as in the paper
+        # diagonal, as in the paper; above 0, where the decay has a gradient
+        self.value_decay = nn.Parameter(torch.full((channels,), _FIRST_DECAY))
         self.value_bias = nn.Parameter(torch.zeros(channels))
         self.state_decay = nn.Linear(channels, hidden)
         self.cell = nn.GRUCell(2 * channels + others, hidden)
@@ -125,15 +133,14 @@ class DecayGru(nn.Module):
         self,
         carried_BTV: Tensor,
         observed_BTV: Tensor,
-        since_BTV: Tensor,
+        gap_BTV: Tensor,
         rest_BTR: Tensor,
         lengths_B: Tensor,
     ) -> Tensor:
-        """States after every step (B, T, H); zeros past the end. `since`: hours."""
-        gap_BTV = _compressed(since_BTV)
+        """States after every step (B, T, H); zeros past the end. `gap`: of `records.steps.gaps`."""
+        gap_BTV = _compressed(gap_BTV)
         fade_BTV = torch.exp(-torch.relu(gap_BTV * self.value_decay + self.value_bias))
         value_BTV = carried_BTV * torch.where(observed_BTV > 0, 1.0, fade_BTV)
-        # a channel observed in the step before has a gap, too: the time between the two steps
         fade_BTH = torch.exp(-torch.relu(self.state_decay(gap_BTV)))
         x_BTX = torch.cat([value_BTV, observed_BTV, rest_BTR], dim=2)
         state_BH = x_BTX.new_zeros(len(x_BTX), self.hidden)
@@ -160,14 +167,6 @@ def _hidden_channels(like_BTV: Tensor, share: float, training: bool) -> Tensor:
 
 
 def _packed(layer: nn.Module, x_BTX: Tensor, lengths_B: Tensor) -> Tensor:
-    """States after every step; zeros past the end.
-
-    Packing saves the steps past the end, and makes what is computed at once depend on the lengths
-    of all rows: the last bits of a row would change with its neighbours. A prediction must not.
-    """
-    if not layer.training:
-        seen = torch.arange(x_BTX.shape[1], device=lengths_B.device)[None] < lengths_B[:, None]
-        return layer(x_BTX)[0] * seen[..., None]
     packed = pack_padded_sequence(x_BTX, lengths_B.cpu(), batch_first=True, enforce_sorted=False)
     states, _ = pad_packed_sequence(layer(packed)[0], True, total_length=x_BTX.shape[1])
     return states

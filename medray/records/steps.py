@@ -55,7 +55,7 @@ class Vocabulary(Section):
         return np.isin(codes, [*channels, *self.presence])
 
     def reads(self, time: Array, code: Array, text: Array, value: Array) -> Array:
-        """Whether each event (N,) says anything to a network; the others are `Steps.unknown`."""
+        """Whether each event (N,) says anything to a network: its code is known, and its value."""
         fact = time == NO_TIME
         found = ~fact & np.isin(code, self.presence)
         for channels, here in ((self.timed, ~fact), (self.static, fact)):
@@ -102,6 +102,67 @@ def steps_of(
                 the mean of their values; absent: events of one moment do.
     max_steps   the latest so many are kept.
     """
+    found = locate(histories, prediction_time, step_hours=step_hours, max_steps=max_steps)
+    count, longest, row = len(prediction_time), found.longest, found.row
+    item_E, code_E, text_E, value_E = found.item, found.code, found.text, found.value
+    static, known, met = _facts(
+        item_E, code_E, text_E, value_E, found.fact, count, vocabulary.static
+    )
+    timed_E = found.timed
+    item, code = item_E[timed_E], code_E[timed_E]
+    values, observed, had_channel = _values(
+        row, code, text_E[timed_E], value_E[timed_E], count * longest, vocabulary.timed
+    )
+    codes, had_code = _codes(row, code, count * longest, vocabulary.presence)
+    strange = np.bincount(item[~(had_channel | had_code)], minlength=count)
+    strange += np.bincount(item_E[found.fact][~met], minlength=count)
+    shape = (count, longest)
+    return Steps(
+        values=values.reshape(*shape, values.shape[1]),
+        observed=observed.reshape(*shape, observed.shape[1]),
+        hours=found.hours,
+        lengths=found.lengths,
+        codes=codes.reshape(*shape, codes.shape[1]),
+        static=static,
+        static_known=known,
+        unknown=strange,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Events of B histories end to end, and the time step of each.
+
+    item, code, text, value  (E,) of all histories together; fact (E,) bool: without time.
+    timed    (W,) places in E of events with a time; row (W,): item·T + step, -1 where the step is
+             older than those kept.
+    hours    (B, T) float32, lengths (B,) int64, as in `Steps`.
+    """
+
+    item: Array
+    code: Array
+    text: Array
+    value: Array
+    fact: Array
+    timed: Array
+    row: Array
+    hours: Array
+    lengths: Array
+
+    @property
+    def longest(self) -> int:
+        """T."""
+        return self.hours.shape[1]
+
+
+def locate(
+    histories: Mapping[str, Any],
+    prediction_time: Array,
+    *,
+    step_hours: float | None,
+    max_steps: int | None,
+) -> Located:
+    """Find the time step of every event; see `steps_of`."""
     count = len(prediction_time)
     sizes = np.array([len(times) for times in histories["event_time"]], np.int64)
     item_E = np.repeat(np.arange(count), sizes)
@@ -115,34 +176,24 @@ def steps_of(
         )
     )
     there_E = code_E != NONE  # padding of a self-test
-    fact_E = there_E & (time_E == NO_TIME)
-    static, known, met = _facts(item_E, code_E, text_E, value_E, fact_E, count, vocabulary.static)
-    timed_E = np.flatnonzero(there_E & (time_E != NO_TIME))
-    item, code = item_E[timed_E], code_E[timed_E]
-    before = np.asarray(prediction_time, np.int64)[item] - time_E[timed_E]
-    place, step_item, step_time = _places(item, before, step_hours)
-    rank, lengths, kept_steps = _ranks(step_item, count, max_steps)
+    timed = np.flatnonzero(there_E & (time_E != NO_TIME))
+    before = np.asarray(prediction_time, np.int64)[item_E[timed]] - time_E[timed]
+    place, step_item, step_time = _places(item_E[timed], before, step_hours)
+    rank, lengths, kept = _ranks(step_item, count, max_steps)
     longest = int(lengths.max(initial=1)) or 1
-    step_row = np.where(kept_steps, step_item * longest + rank, -1)
-    row = step_row[place] if len(place) else np.empty(0, np.int64)
-    values, observed, had_channel = _values(
-        row, code, text_E[timed_E], value_E[timed_E], count * longest, vocabulary.timed
-    )
-    codes, had_code = _codes(row, code, count * longest, vocabulary.presence)
+    step_row = np.where(kept, step_item * longest + rank, -1)
     hours = np.zeros(count * longest, np.float32)
-    hours[step_row[kept_steps]] = step_time[kept_steps] / HOUR
-    strange = np.bincount(item[~(had_channel | had_code)], minlength=count)
-    strange += np.bincount(item_E[fact_E][~met], minlength=count)
-    shape = (count, longest)
-    return Steps(
-        values=values.reshape(*shape, -1),
-        observed=observed.reshape(*shape, -1),
-        hours=hours.reshape(shape),
+    hours[step_row[kept]] = step_time[kept] / HOUR
+    return Located(
+        item=item_E,
+        code=code_E,
+        text=text_E,
+        value=value_E,
+        fact=there_E & (time_E == NO_TIME),
+        timed=timed,
+        row=step_row[place] if len(place) else np.empty(0, np.int64),
+        hours=hours.reshape(count, longest),
         lengths=lengths,
-        codes=codes.reshape(*shape, -1),
-        static=static,
-        static_known=known,
-        unknown=strange,
     )
 
 
@@ -189,7 +240,7 @@ def _values(
     had = np.zeros(len(code), bool)
     flat: list[Array] = []
     numbers: list[Array] = []
-    for index, channel, mask in _members(code, text, value, channels, had):
+    for index, channel, mask in members(code, text, value, channels, had):
         events = np.flatnonzero(mask & (row >= 0))
         flat.append(row[events] * width + index)
         said = (
@@ -206,21 +257,22 @@ def _values(
     return means.reshape(rows, width), (counts > 0).reshape(rows, width), had
 
 
-def _members(
+def members(
     code: Array, text: Array, value: Array, channels: Sequence[Channel], had: Array
 ) -> list[tuple[int, Channel, Array]]:
     """Events of every channel; `had` becomes true for events whose code has one."""
     order = np.argsort(code, kind="stable")
     ordered = code[order]
-    members: list[tuple[int, Channel, Array]] = []
+    found: list[tuple[int, Channel, Array]] = []
     for index, channel in enumerate(channels):
         low, high = np.searchsorted(ordered, [channel.code, channel.code + 1])
         mask = np.zeros(len(code), bool)
         mask[order[low:high]] = True
-        mask &= ~np.isnan(value) if channel.text == NONE else text != NONE
         had |= mask
-        members.append((index, channel, mask))
-    return members
+        had |= mask
+        mask &= ~np.isnan(value) if channel.text == NONE else text != NONE
+        found.append((index, channel, mask))
+    return found
 
 
 def _codes(row: Array, code: Array, rows: int, presence: Sequence[int]) -> tuple[Array, Array]:
@@ -258,6 +310,12 @@ def _facts(
     return values, known, had
 
 
+def last_observed(observed_BTV: Array) -> Array:
+    """Step of the last observation of every channel up to every step (B, T, V); -1: none yet."""
+    index_T = np.arange(observed_BTV.shape[1])[None, :, None]
+    return np.maximum.accumulate(np.where(observed_BTV, index_T, -1), axis=1)
+
+
 def carried_forward(steps: Steps) -> tuple[Array, Array]:
     """Last observed value of every channel at every step, and the hours since then.
 
@@ -265,11 +323,26 @@ def carried_forward(steps: Steps) -> tuple[Array, Array]:
     the hours count from the first step.
     """
     count, longest, width = steps.values.shape
-    index_T = np.arange(longest)[None, :, None]
-    last = np.maximum.accumulate(np.where(steps.observed, index_T, -1), axis=1)
+    last = last_observed(steps.observed)
     seen = last >= 0
     at = np.maximum(last, 0)
     value = np.where(seen, np.take_along_axis(steps.values, at, axis=1), 0.0)
     hours = np.broadcast_to(steps.hours[:, :, None], (count, longest, width))
     since = np.take_along_axis(hours, at, axis=1) - hours
     return value.astype(np.float32), np.maximum(since, 0).astype(np.float32)
+
+
+def gaps(steps: Steps) -> Array:
+    """Hours from the observation before to every step (B, T, V) float32, observed there or not.
+
+    The delta of GRU-D (Che et al. 2018, arXiv:1606.01865, section 2.3): where nothing was observed
+    before, hours from the first step, so that the first step has 0. At a step without observation
+    it is what `carried_forward` says; at one with, that says 0.
+    """
+    count, longest, width = steps.values.shape
+    index_T = np.arange(longest)[None, :, None]
+    last = np.maximum.accumulate(np.where(steps.observed, index_T, 0), axis=1)
+    before = np.concatenate([np.zeros_like(last[:, :1]), last[:, :-1]], axis=1)
+    hours = np.broadcast_to(steps.hours[:, :, None], (count, longest, width))
+    gap = np.take_along_axis(hours, before, axis=1) - hours
+    return np.maximum(gap, 0).astype(np.float32)

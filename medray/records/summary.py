@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import Field
 
+from medray.records.events import BIRTH
 from medray.spec.base import Section
 
 Array = NDArray[Any]
@@ -79,14 +80,16 @@ class TimelineSummary(Section):
 def summarize_shard(events: pa.Table) -> tuple[Shard, pa.Table]:
     """Sums of a shard (EVENTS and `file`, `source`; sorted by subject), and its subjects.
 
-    Subjects: subject_id, events, first, last (null without times), record_sha256 over all that
-    the record says, relative to its first time, so that one record under two names shows.
+    Subjects: subject_id, events, first, last (null without times; a birth is none: the record
+    begins after it), record_sha256 over all that the record says, relative to its first time, so
+    that one record under two names shows.
     """
     subject_N = events["subject_id"].to_numpy()
     time_N = events["time"].to_numpy(zero_copy_only=False).astype("M8[us]")
     ids, starts = np.unique(subject_N, return_index=True)
     ends = np.append(starts[1:], len(subject_N))
-    first, last = _spans(time_N, starts)
+    born_N = np.asarray(pc.equal(events["code"], BIRTH), bool)  # pyright: ignore[reportAttributeAccessIssue]
+    first, last = _spans(np.where(born_N, np.datetime64("NaT"), time_N), starts)
     whence_N = events["source"].to_numpy().astype(np.int64) * 2**32 + events["file"].to_numpy()
     several = _each(np.maximum, whence_N, starts) > _each(np.minimum, whence_N, starts)
     place_N = np.repeat(np.arange(len(ids)), ends - starts)

@@ -23,6 +23,7 @@ ColumnArrays = dict[str, Array]
 
 DAY = 86_400_000_000  # microseconds
 _DAYS = {"seconds": 1 / 86400, "minutes": 1 / 1440, "hours": 1 / 24, "days": 1.0, "years": 365.25}
+_BIRTH = token("MEDS_BIRTH")  # MEDS 0.4, birth_code
 TIMELINE = ("event_time", "event_code", "event_text", "event_value")
 
 
@@ -114,8 +115,9 @@ class Observed:
 def cut(columns: Mapping[str, Array], predict_at: PredictTimes) -> ColumnArrays:
     """Items of N patients: every column repeated, TIMELINE cut at `prediction_time` (M,) int64.
 
-    Adds `item_id` (patient@time) and `row`, the patient it comes from. Times without any event
-    before them give no item: there is nothing to predict from.
+    Adds `item_id` (patient@time), `row`, the patient it comes from, and `told`: how many of its
+    events the patient's item before it holds already. Times without any event before them give no
+    item: there is nothing to predict from. A birth is no visit, and nothing to predict from.
     """
     return cut_at(columns, moments(columns, predict_at))
 
@@ -125,15 +127,22 @@ def cut_at(columns: Mapping[str, Array], times_N: Sequence[Sequence[int]]) -> Co
     rows: list[int] = []
     times: list[int] = []
     ends: list[int] = []
+    told: list[int] = []
     for row, all_times in enumerate(columns["event_time"]):
         facts = int(np.searchsorted(all_times, NO_TIME, side="right"))
         timed = all_times[facts:]
+        alive = _alive(columns, row)
+        first = int(all_times[alive][0]) if alive.any() else 0
+        before = 0
         for moment in times_N[row]:
-            end = int(np.searchsorted(timed, moment, side="right"))
-            if end:
-                rows.append(row)
-                times.append(moment)
-                ends.append(facts + end)
+            if not alive.any() or first > moment:
+                continue
+            end = facts + int(np.searchsorted(timed, moment, side="right"))
+            rows.append(row)
+            times.append(moment)
+            ends.append(end)
+            told.append(before)
+            before = end
     index = np.array(rows, np.int64)
     items: ColumnArrays = {
         name: values[index] for name, values in columns.items() if name not in TIMELINE
@@ -147,13 +156,13 @@ def cut_at(columns: Mapping[str, Array], times_N: Sequence[Sequence[int]]) -> Co
     subjects = columns["subject_id"][index]
     names = np.empty(len(rows), object)
     names[:] = [f"{one}@{time}" for one, time in zip(subjects, times, strict=True)]
-    return items | {"item_id": names, "row": index}
+    return items | {"item_id": names, "row": index, "told": np.array(told, np.int64)}
 
 
 def moments(
     columns: Mapping[str, Array], predict_at: PredictTimes, *, every: bool = True
 ) -> list[list[int]]:
-    """Prediction times of N patients, in order.
+    """Prediction times of N patients, rising.
 
     every  False: what one asks about a patient today: of visits and events the last one, of
            landmarks still all.
@@ -163,19 +172,24 @@ def moments(
     return found if every or landmarks else [times[-1:] for times in found]
 
 
+def _alive(columns: Mapping[str, Array], row: int) -> Array:
+    """Events of one patient (E,) with a time, but no birth."""
+    return (columns["event_time"][row] != NO_TIME) & (columns["event_code"][row] != _BIRTH)
+
+
 def _moments(columns: Mapping[str, Array], row: int, predict_at: PredictTimes) -> list[int]:
-    facts = int(np.searchsorted(columns["event_time"][row], NO_TIME, side="right"))
-    timed = columns["event_time"][row][facts:]
+    alive = _alive(columns, row)
+    times = columns["event_time"][row][alive]
     if isinstance(predict_at, PredictAt):
         if predict_at.code is not None:
-            hit = _are(columns, row, predict_at.code, predict_at.text)[facts:]
-            return np.unique(timed[hit]).tolist()
-        # a landmark after the last event is one only where the follow-up reaches it
+            hit = _are(columns, row, predict_at.code, predict_at.text)[alive]
+            return np.unique(times[hit]).tolist()
         start = int(columns["start"][row])
-        return [start + round(days * DAY) for days in predict_at.days]
-    if not len(timed):
+        # `observe` knows whose follow-up reaches them
+        return sorted({start + round(days * DAY) for days in predict_at.days})
+    if not len(times):
         return []
-    return [int(timed[-1])] if predict_at == "end" else np.unique(timed).tolist()
+    return [int(times[-1])] if predict_at == "end" else np.unique(times).tolist()
 
 
 def observe(
@@ -202,8 +216,7 @@ def causes_of(values: Array, spec: OutcomeSpec) -> Array:
     """
     if values.dtype != object:
         if spec.causes or spec.value:
-            wanted = spec.causes.values() if spec.causes else (spec.value,)
-            numbers = [float(str(name)) for name in wanted]
+            numbers = _numbers_of(spec)
             found = sum((values == number) * (i + 1) for i, number in enumerate(numbers))
             return np.where(np.isnan(values), np.nan, found)
         other = set(np.unique(values[~np.isnan(values)]).tolist()) - {0.0, 1.0}
@@ -228,6 +241,19 @@ def _are(columns: Mapping[str, Array], row: int, code: str, text: str | None) ->
     """Which events of one patient are of this code, and text when one is named (E,)."""
     hit = columns["event_code"][row] == token(code)
     return hit if text is None else hit & (columns["event_text"][row] == token(text))
+
+
+def _numbers_of(spec: OutcomeSpec) -> list[float]:
+    """The named values of an outcome whose column holds numbers, or yes and no (1 and 0)."""
+    truth = {"true": 1.0, "false": 0.0}
+    try:
+        wanted = [str(name) for name in spec.causes.values() or (spec.value,)]
+        return [truth[name.lower()] if name.lower() in truth else float(name) for name in wanted]
+    except ValueError:
+        raise DataError(
+            f"the column {spec.column!r} holds numbers, and the outcome names a text",
+            remedy="name a number in `outcome.value` or `causes`",
+        ) from None
 
 
 def _next_event(

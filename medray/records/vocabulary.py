@@ -4,6 +4,7 @@ Sums of batches are added up, so that the split may be larger than memory. Shape
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -20,7 +21,7 @@ SUMS: Final = pa.schema(
         pa.field("fact", pa.bool_()),  # without time
         pa.field("code", pa.int64()),
         pa.field("text", pa.int64()),  # 0: numbers, or nothing but the code
-        pa.field("items", pa.int64()),
+        pa.field("patients", pa.int64()),
         pa.field("events", pa.int64()),
         pa.field("numbers", pa.int64()),
         pa.field("low", pa.float64()),
@@ -33,7 +34,12 @@ _SKEWED = 1.0  # skewness from which the logarithm is tried
 
 
 def sums_of(histories: Mapping[str, Any]) -> pa.Table:
-    """Sums by (fact, code, text) of one batch of histories: rows of SUMS."""
+    """Sums by (fact, code, text) of one batch of histories: rows of SUMS.
+
+    histories  TIMELINE columns, and `told` (B,): how many of its first events an earlier item of
+               the same patient holds already. They are not counted again, so that a patient counts
+               once, whatever the number of prediction times and however they fall into batches.
+    """
     sizes = [len(times) for times in histories["event_time"]]
     item = np.repeat(np.arange(len(sizes)), sizes)
     names = ("event_time", "event_code", "event_text", "event_value")
@@ -41,18 +47,23 @@ def sums_of(histories: Mapping[str, Any]) -> pa.Table:
         np.concatenate([*histories[name], np.empty(0, np.int64)]) for name in names
     )
     fact = time == NO_TIME
-    order = np.lexsort((text, code, fact))
+    within = np.arange(len(item)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    new = within >= np.asarray(histories["told"], np.int64)[item]
+    order = np.lexsort((text, code, fact))  # stable: the events of an item stay in their order
     keys = np.stack([fact[order].astype(np.int64), code[order].astype(np.int64), text[order]])
     starts = np.flatnonzero(np.any(np.diff(keys, axis=1, prepend=-1) != 0, axis=0))
+    item, new, value = item[order], new[order], value[order]
+    edges = np.append(starts, len(order))
     rows = [
-        _row(keys[:, start], item[order][start:end], value[order][start:end])
-        for start, end in zip(starts, [*starts[1:], len(order)], strict=True)
+        _row(keys[:, start], item[start:end], new[start:end], value[start:end])
+        for start, end in pairwise(edges)
     ]
     return pa.Table.from_pylist(rows, schema=SUMS)
 
 
-def _row(key: Array, item: Array, value: Array) -> dict[str, Any]:
-    number = value[~np.isnan(value)].astype(np.float64)
+def _row(key: Array, item: Array, new: Array, value: Array) -> dict[str, Any]:
+    number = value[new & ~np.isnan(value)].astype(np.float64)
+    _, first = np.unique(item, return_index=True)
     logs = np.log1p(np.maximum(number, 0))
     sums = {f"x{power}": float((number**power).sum()) for power in (1, 2, 3)}
     sums |= {f"log{power}": float((logs**power).sum()) for power in (1, 2, 3)}
@@ -60,20 +71,20 @@ def _row(key: Array, item: Array, value: Array) -> dict[str, Any]:
         "fact": bool(key[0]),
         "code": int(key[1]),
         "text": int(key[2]),
-        "items": len(np.unique(item)),
-        "events": len(item),
+        "patients": int(new[first].sum()),  # those of whom no earlier item had told it
+        "events": int(new.sum()),
         "numbers": len(number),
         "low": float(number.min()) if len(number) else np.inf,
         **sums,
     }
 
 
-def learn(sums: pa.Table, *, min_items: int, channels: int, presence: int) -> Vocabulary:
+def learn(sums: pa.Table, *, min_patients: int, channels: int, presence: int) -> Vocabulary:
     """Vocabulary of all batches' sums.
 
-    min_items  patients that must have a code for it to be learned.
-    channels   at most so many channels over time, and as many of facts; the most frequent codes.
-    presence   at most so many codes without a channel.
+    min_patients  patients that must have a code for it to be learned.
+    channels      at most so many channels over time, and as many of facts; the most frequent codes.
+    presence      at most so many codes without a channel.
     """
     table = sums.group_by(["fact", "code", "text"]).aggregate(
         [("low", "min"), *((name, "sum") for name in SUMS.names if name not in _KEYS)]
@@ -82,8 +93,8 @@ def learn(sums: pa.Table, *, min_items: int, channels: int, presence: int) -> Vo
         {name.removesuffix("_sum").removesuffix("_min"): value for name, value in row.items()}
         for row in table.to_pylist()
     ]
-    rows = [row for row in rows if row["items"] >= min_items and row["code"] != NONE]
-    rows.sort(key=lambda row: (-row["items"], -row["events"], row["code"], row["text"]))
+    rows = [row for row in rows if row["patients"] >= min_patients and row["code"] != NONE]
+    rows.sort(key=lambda row: (-row["patients"], -row["events"], row["code"], row["text"]))
     kinds = {
         fact: _channels([row for row in rows if row["fact"] == fact], channels)
         for fact in (False, True)

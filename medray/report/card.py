@@ -6,7 +6,7 @@ The headings follow Mitchell et al., Model Cards for Model Reporting, FAT* 2019 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from medray.report import words
+from medray.report import numbers, words
 from medray.report.document import (
     BinaryResult,
     Estimate,
@@ -14,13 +14,15 @@ from medray.report.document import (
     Report,
     SplitRow,
     SubgroupTable,
+    TargetResult,
 )
+from medray.report.outcomes import SurvivalResult
 
 # What only the report needs: drawing, patients' items, and what the package says elsewhere.
 _NOT_IN_PACKAGE: Mapping[str, Any] = {
     "spec": True,
     "history": True,
-    "targets": {"__all__": {"roc", "pr", "mistakes"}},
+    "targets": {"__all__": {"roc", "pr", "mistakes", "thirds"}},
 }
 
 
@@ -53,18 +55,26 @@ def _details(report: Report) -> Iterator[str]:
     yield f"- Package: `{provenance.package}` (sha256 `{provenance.package_digest}`)"
     yield f"- Workload: {report.workload}"
     for result in report.targets:
-        kind = "yes or no" if isinstance(result, BinaryResult) else ", ".join(result.classes)
-        yield f"- Predicts: {result.name} ({kind})"
+        yield f"- Predicts: {result.name} ({_kind(result)})"
     yield f"- Made with: medray {provenance.software.get('medray', 'of unknown version')}"
     yield f"- Evaluated: {provenance.created}\n"
+
+
+def _kind(result: TargetResult) -> str:
+    if isinstance(result, BinaryResult):
+        return "yes or no"
+    if isinstance(result, MulticlassResult):
+        return ", ".join(result.classes)
+    times = ", ".join(words.days_text(at.horizon_days) for at in result.horizons)
+    return f"{'when' if isinstance(result, SurvivalResult) else 'how much'}: {times}"
 
 
 def _intended_use(report: Report) -> Iterator[str]:
     names = ", ".join(result.name for result in report.targets)
     yield "## Intended use\n"
-    yield f"Research on predicting {names} from pictures like those of {report.dataset}.\n"
+    yield f"Research on predicting {names} from data like those of {report.dataset}.\n"
     yield (
-        "Not for diagnosis or treatment, and not for pictures of other devices, protocols or "
+        "Not for diagnosis or treatment, and not for data of other devices, protocols or "
         "patients than those evaluated below: nothing is known about how it does there.\n"
     )
 
@@ -125,35 +135,11 @@ def _results(report: Report) -> Iterator[str]:
             continue
         yield "| measure | value | 95 % CI |"
         yield "| --- | ---: | --- |"
-        yield from _rows(result)
+        for row in numbers.rows(result):
+            yield _row(row.name, row.estimate, row.percent)
         yield ""
         for table in result.subgroups:
             yield from _subgroups(table, report.min_patients)
-
-
-def _rows(result: BinaryResult | MulticlassResult) -> Iterator[str]:
-    if isinstance(result, MulticlassResult):
-        yield _row("Accuracy", result.accuracy, as_percent=True)
-        yield _row("Balanced accuracy", result.balanced_accuracy, as_percent=True)
-        yield _row("Macro AUROC", result.macro_auroc)
-    else:
-        yield _row("AUROC", result.auroc)
-        yield _row("AUPRC", result.auprc)
-        if result.operating is not None:
-            point, here = result.operating, result.operating.here
-            at = words.percent(here.prevalence)
-            yield _row(f"Sensitivity at p ≥ {point.threshold:.4g}", point.sensitivity, True)
-            yield _row("Specificity", point.specificity, as_percent=True)
-            yield _row(f"PPV at prevalence {at}", here.ppv, as_percent=True)
-            yield _row(f"NPV at prevalence {at}", here.npv, as_percent=True)
-            if point.elsewhere is not None:
-                at = words.percent(point.elsewhere.prevalence)
-                yield _row(f"PPV at prevalence {at}", point.elsewhere.ppv, as_percent=True)
-                yield _row(f"NPV at prevalence {at}", point.elsewhere.npv, as_percent=True)
-    if result.calibration is not None:
-        after = result.calibration.after
-        yield f"| Expected calibration error | {words.decimal(after.ece)} | |"
-        yield f"| Brier score | {words.decimal(after.brier)} | |"
 
 
 def _row(name: str, estimate: Estimate | None, as_percent: bool = False) -> str:

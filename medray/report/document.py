@@ -4,73 +4,58 @@ Owns the shape of the document; computes nothing. An undefined number is null he
 and the reason stands beside it in `undefined` or `note`.
 """
 
-import math
-from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
-from medray.metrics import Interval
+from medray.explain.events import EventPart
+from medray.report.elements import (
+    Curve,
+    Estimate,
+    Reliability,
+    ReliabilityBin,
+    Subgroup,
+    SubgroupTable,
+    number,
+    thinned,
+)
+from medray.report.outcomes import ForecastResult, SurvivalResult
 from medray.spec.base import Section
+
+__all__ = [
+    "AtPrevalence",
+    "BaselineRow",
+    "BinaryResult",
+    "CalibrationResult",
+    "ClassRow",
+    "Cohort",
+    "Curve",
+    "Estimate",
+    "ForecastResult",
+    "History",
+    "Labelled",
+    "Mistake",
+    "MulticlassResult",
+    "Opening",
+    "OperatingResult",
+    "Provenance",
+    "Reliability",
+    "ReliabilityBin",
+    "Report",
+    "SplitRow",
+    "Subgroup",
+    "SubgroupTable",
+    "SurvivalResult",
+    "TargetResult",
+    "number",
+    "thinned",
+]
 
 FORMAT: Final = "medray-report/1"
 RESEARCH_USE = (
     "Research use only. This is not a medical device: do not use these results to diagnose or "
     "treat patients."
 )
-
-
-class Estimate(Section):
-    """A number with its confidence interval; all three null where it is undefined."""
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    level: float = 0.95
-    method: str = ""
-
-    @classmethod
-    def of(cls, interval: Interval) -> "Estimate":
-        """Take over an interval, with NaN as null."""
-        return cls(
-            value=number(interval.value),
-            low=number(interval.low),
-            high=number(interval.high),
-            level=interval.level,
-            method=interval.method,
-        )
-
-
-def number(value: float) -> float | None:
-    """`value` as JSON can hold it: null for NaN and infinities."""
-    return float(value) if math.isfinite(value) else None
-
-
-class Curve(Section):
-    """Points of a curve, thinned for drawing; x and y have the same length."""
-
-    x: tuple[float, ...] = ()
-    y: tuple[float, ...] = ()
-
-
-class ReliabilityBin(Section):
-    """One filled bin: items, mean predicted probability, observed share with Wilson bounds."""
-
-    items: int
-    predicted: float
-    observed: float
-    low: float
-    high: float
-
-
-class Reliability(Section):
-    """How honest probabilities are: ECE and Brier score (0 is best), slope (1 is best)."""
-
-    ece: float | None
-    brier: float | None
-    slope: float | None
-    in_the_large: float | None
-    bins: tuple[ReliabilityBin, ...]
 
 
 class CalibrationResult(Section):
@@ -106,29 +91,12 @@ class OperatingResult(Section):
     elsewhere: AtPrevalence | None = None
 
 
-class Subgroup(Section):
-    """One group of patients. A suppressed group has its name and nothing else."""
-
-    group: str
-    suppressed: bool = False
-    patients: int | None = None
-    items: int | None = None
-    positives: int | None = None
-    mean_predicted: float | None = None
-    measures: dict[str, Estimate] = Field(default={})
-
-
-class SubgroupTable(Section):
-    """The groups of one column. `rounded`: counts are to the nearest 5 (see `note`)."""
-
-    attribute: str
-    rounded: bool = False
-    note: str = ""
-    rows: tuple[Subgroup, ...] = ()
-
-
 class Mistake(Section):
-    """One item the model was confidently wrong about. `picture` names its image in the page."""
+    """One item the model was confidently wrong about.
+
+    picture  names its image in the page. events: of a record, those with the greatest part in the
+             answer.
+    """
 
     item_id: str
     kind: Literal["missed", "false alarm", "confused"]
@@ -136,6 +104,7 @@ class Mistake(Section):
     predicted: str
     score: float
     picture: str | None = None
+    events: tuple[EventPart, ...] = ()
 
 
 class Labelled(Section):
@@ -167,14 +136,35 @@ class Cohort(Section):
     rows: tuple[SplitRow, ...]
 
 
+class CoverageRow(Section):
+    """What of one split's records the model can use.
+
+    without_items  patients with nothing at or before a prediction time: they have no score.
+    unseen_*       events of codes that the model does not know, the items whose record holds any,
+                   and the patients they are of.
+    """
+
+    split: str
+    patients: int
+    without_items: int
+    items: int
+    unseen_items: int
+    unseen_patients: int
+    unseen_events: int
+
+
 class BaselineRow(Section):
-    """A simple model on the same items. `difference`: AUROC of the network less its own."""
+    """A simple model on the same items. `difference`: AUROC of the network less its own.
+
+    `note` says why there are no numbers.
+    """
 
     name: str
-    auroc: Estimate
-    auprc: Estimate
-    brier: float | None
-    difference: Estimate
+    note: str = ""
+    auroc: Estimate | None = None
+    auprc: Estimate | None = None
+    brier: float | None = None
+    difference: Estimate | None = None
 
 
 class BinaryResult(Section):
@@ -234,7 +224,9 @@ class MulticlassResult(Section):
     mistakes: tuple[Mistake, ...] = ()
 
 
-TargetResult = Annotated[BinaryResult | MulticlassResult, Field(discriminator="kind")]
+TargetResult = Annotated[
+    BinaryResult | MulticlassResult | SurvivalResult | ForecastResult, Field(discriminator="kind")
+]
 
 
 class History(Section):
@@ -271,7 +263,7 @@ class Report(Section):
     """One evaluation of one package on `held_out`.
 
     `notes` are warnings that concern every number; `skipped_columns` are the subgroup columns
-    asked for that the dataset does not have.
+    asked for that the dataset does not have; `coverage` is there for records.
     """
 
     format: Literal["medray-report/1"] = FORMAT
@@ -285,29 +277,9 @@ class Report(Section):
     min_patients: int
     replicates: int
     cohort: Cohort
+    coverage: tuple[CoverageRow, ...] = ()
     targets: tuple[TargetResult, ...]
     history: History | None = None
     openings: tuple[Opening, ...] = ()
     provenance: Provenance
     spec: dict[str, Any]
-
-
-def thinned(x: Sequence[float], y: Sequence[float], most: int = 400) -> Curve:
-    """Curve (N,) with corners only and at most about `most` points; both ends are kept."""
-    pairs = [(float(a), float(b)) for a, b in zip(x, y, strict=True)]
-    corners = [
-        pair
-        for i, pair in enumerate(pairs)
-        if i in (0, len(pairs) - 1) or not _straight(pairs[i - 1], pair, pairs[i + 1])
-    ]
-    if len(corners) > most:
-        step = (len(corners) - 1) / (most - 1)
-        corners = [corners[round(i * step)] for i in range(most)]
-    return Curve(x=tuple(a for a, _ in corners), y=tuple(b for _, b in corners))
-
-
-def _straight(
-    before: tuple[float, float], at: tuple[float, float], after: tuple[float, float]
-) -> bool:
-    """Whether `at` lies on a horizontal or vertical run between its neighbours."""
-    return before[0] == at[0] == after[0] or before[1] == at[1] == after[1]

@@ -13,7 +13,9 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from medray.report import words
-from medray.report.document import BinaryResult, MulticlassResult, Report
+from medray.report.document import BinaryResult, MulticlassResult, Report, TargetResult
+from medray.report.outcome_plots import forecast_svg, incidence_svg, risk_calibration_svg
+from medray.report.outcomes import ForecastResult, SurvivalResult
 from medray.report.plots import history_svgs, pr_svg, reliability_svg, roc_svg
 
 _LAST_PARTS = (
@@ -32,6 +34,13 @@ _PARTS = {
         ("confusion", "Confusion matrix"),
         *_LAST_PARTS,
     ),
+    "survival": (
+        ("discrimination", "Discrimination"),
+        ("thirds", "Thirds of risk"),
+        ("calibration", "Calibration"),
+        ("subgroups", "Subgroups"),
+    ),
+    "quantiles": (("forecast", "Forecast"), ("subgroups", "Subgroups")),
 }
 
 
@@ -40,11 +49,13 @@ class Section:
     """One target's section of the page: its anchor, parts and plots (SVG, "" where none)."""
 
     id: str
-    result: BinaryResult | MulticlassResult
+    result: TargetResult
     parts: tuple[tuple[str, str], ...]
     roc: str = ""
     pr: str = ""
     reliability: str = ""
+    incidence: str = ""
+    forecast: str = ""
 
 
 def render_html(report: Report, pictures: Mapping[str, bytes]) -> str:
@@ -55,6 +66,7 @@ def render_html(report: Report, pictures: Mapping[str, bytes]) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        extensions=["jinja2.ext.loopcontrols"],
     )
     return environment.get_template("report.html.j2").render(
         report=report,
@@ -70,9 +82,20 @@ def render_html(report: Report, pictures: Mapping[str, bytes]) -> str:
     )
 
 
-def _section(index: int, result: BinaryResult | MulticlassResult) -> Section:
+def _section(index: int, result: TargetResult) -> Section:
     anchor = f"target-{index}-" + re.sub(r"[^a-z0-9]+", "-", result.name.lower()).strip("-")
     parts = _PARTS[result.kind]
+    if isinstance(result, SurvivalResult):
+        curves, reliability = incidence_svg(result), risk_calibration_svg(result)
+        return Section(anchor, result, parts, incidence=curves, reliability=reliability)
+    if isinstance(result, ForecastResult):
+        return Section(anchor, result, parts, forecast=forecast_svg(result))
+    return _of_classes(anchor, result, parts)
+
+
+def _of_classes(
+    anchor: str, result: BinaryResult | MulticlassResult, parts: tuple[tuple[str, str], ...]
+) -> Section:
     if result.calibration is None:
         return Section(anchor, result, parts)
     binary = isinstance(result, BinaryResult)

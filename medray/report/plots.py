@@ -33,7 +33,7 @@ _VARIABLES = {
     WARM: "var(--warm)",
     PAPER: "var(--paper)",
 }
-_STYLE: Any = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "font.size": 9,
     "text.color": INK,
@@ -75,7 +75,7 @@ def roc_svg(result: BinaryResult) -> str:
         at, up = _value(result.operating.specificity), _value(result.operating.sensitivity)
         _mark(axes, None if at is None else 1 - at, up)
     axes.set(xlabel="1 − specificity (false alarms)", ylabel="Sensitivity (found)")
-    return _svg(figure, "roc-" + result.name, _roc_alt(result))
+    return as_svg(figure, "roc-" + result.name, _roc_alt(result))
 
 
 def pr_svg(result: BinaryResult) -> str:
@@ -91,12 +91,12 @@ def pr_svg(result: BinaryResult) -> str:
         _mark(axes, _value(result.operating.sensitivity), _value(result.operating.here.ppv))
     axes.set(xlabel="Sensitivity (recall)", ylabel="PPV (precision)")
     area = "undefined" if result.auprc is None else f"{result.auprc.value:.3f}"
-    return _svg(figure, "pr-" + result.name, f"Precision-recall curve; area {area}.")
+    return as_svg(figure, "pr-" + result.name, f"Precision-recall curve; area {area}.")
 
 
 def reliability_svg(name: str, calibration: CalibrationResult, observed: str) -> str:
     """Observed share against predicted probability, before and after, with bars for the items."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.4, 4.4), layout="constrained")
         axes, bars = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
@@ -125,7 +125,7 @@ def reliability_svg(name: str, calibration: CalibrationResult, observed: str) ->
         f"Calibration curve; expected calibration error {_text(calibration.before.ece)} before "
         f"and {_text(calibration.after.ece)} after scaling."
     )
-    return _svg(figure, "reliability-" + name, alt)
+    return as_svg(figure, "reliability-" + name, alt)
 
 
 def history_svgs(history: History) -> list[tuple[str, str]]:
@@ -137,7 +137,7 @@ def history_svgs(history: History) -> list[tuple[str, str]]:
 
 
 def _history_svg(history: History, title: str, names: Sequence[str]) -> str:
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.4, 2.9), layout="constrained")
         axes = figure.subplots()
     styles = [(ACCENT, "-"), (WARM, "-"), (ACCENT, ":"), (WARM, ":"), (MUTED, "-"), (MUTED, ":")]
@@ -157,11 +157,11 @@ def _history_svg(history: History, title: str, names: Sequence[str]) -> str:
     axes.set(xlabel="Epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(labelcolor=INK, frameon=False, fontsize=8)
-    return _svg(figure, "history-" + title, f"{title} by epoch of training: {', '.join(names)}.")
+    return as_svg(figure, "history-" + title, f"{title} by epoch of training: {', '.join(names)}.")
 
 
 def _square(name: str) -> tuple[Figure, Axes]:
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.4, 3.9), layout="constrained")
         axes = figure.subplots()
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.03), xticks=_TICKS, yticks=_TICKS)
@@ -206,9 +206,9 @@ def _roc_alt(result: BinaryResult) -> str:
     return f"ROC curve of {result.name}; area {area}."
 
 
-def _svg(figure: Figure, salt: str, alt: str) -> str:
+def as_svg(figure: Figure, salt: str, alt: str) -> str:
     """Turn a figure into an <svg> element: page colours, no ids that could clash, no namespaces."""
-    with mpl.rc_context(_STYLE | {"svg.hashsalt": salt}):
+    with mpl.rc_context(STYLE | {"svg.hashsalt": salt}):
         buffer = StringIO()
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
     text = buffer.getvalue()

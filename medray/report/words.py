@@ -11,7 +11,9 @@ from medray.report.document import (
     MulticlassResult,
     OperatingResult,
     Report,
+    TargetResult,
 )
+from medray.report.outcomes import ForecastResult, SurvivalResult
 
 MISSING = "–"
 
@@ -121,14 +123,18 @@ def flags_sentence(operating: OperatingResult) -> list[str]:
     return sentences
 
 
-def headline(result: BinaryResult | MulticlassResult) -> tuple[str, Estimate | None]:
+def headline(result: TargetResult) -> tuple[str, Estimate | None]:
     """Name and value of the one number that stands for a target."""
     if isinstance(result, BinaryResult):
         return "AUROC", result.auroc
-    return "Accuracy", result.accuracy
+    if isinstance(result, MulticlassResult):
+        return "Accuracy", result.accuracy
+    if isinstance(result, SurvivalResult):
+        return "Uno’s C", result.horizons[-1].uno if result.horizons else None
+    return "Mean error", result.horizons[0].error if result.horizons else None
 
 
-def meaning(result: BinaryResult | MulticlassResult, unit: str) -> str:
+def meaning(result: TargetResult, unit: str) -> str:
     """Say the headline number in words."""
     _, estimate = headline(result)
     if estimate is None or estimate.value is None:
@@ -139,11 +145,83 @@ def meaning(result: BinaryResult | MulticlassResult, unit: str) -> str:
             f"with the finding higher {of_100(estimate.value)} times of 100. "
             "Guessing does so 50 times."
         )
+    if isinstance(result, SurvivalResult):
+        return (
+            "Of two, one of whom has the outcome first and within "
+            f"{days_text(result.horizons[-1].horizon_days)}, the model gives this one the higher "
+            f"risk {of_100(estimate.value)} times of 100. Guessing does so 50 times."
+        )
+    if isinstance(result, ForecastResult):
+        return (
+            f"So far from the value lies the middle of the forecast for "
+            f"{days_text(result.horizons[0].horizon_days)} ahead, on average."
+        )
     share = 1 / len(result.classes)
     return (
         f"Of 100 {unit}, {of_100(estimate.value)} get the right one of {len(result.classes)} "
         f"classes. Guessing evenly gets {of_100(share)}."
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One number of the summary, with what it means."""
+
+    label: str
+    value: str
+    bounds: str
+    text: str
+
+
+def facts(result: TargetResult) -> list[Fact]:
+    """What stands beside the headline of a result on timelines."""
+    if isinstance(result, SurvivalResult) and not result.undefined:
+        at = result.horizons[-1]
+        best = max(
+            (m.uno[-1] for m in result.models[1:] if m.uno and m.uno[-1] is not None), default=None
+        )
+        return [
+            Fact(
+                f"Risk within {days_text(at.horizon_days)}",
+                percent(at.predicted),
+                f"observed {with_bounds(at.observed, as_percent=True)}",
+                f"Predicted on average, beside what came. {result.events} of {result.items} items "
+                "have the outcome.",
+            ),
+            Fact(
+                "Beside a simple model",
+                decimal(best, 2),
+                "Uno’s C",
+                "The best simple model on the same items; see its row for the difference.",
+            ),
+        ]
+    if isinstance(result, ForecastResult) and not result.undefined:
+        at = result.horizons[0]
+        return [
+            Fact(
+                "Values inside the interval",
+                percent(at.coverage.value),
+                f"95 % interval {bounds_text(at.coverage, as_percent=True)}",
+                f"{percent(result.wanted, 0)} should be.",
+            )
+        ]
+    return []
+
+
+def days_text(days: float | None) -> str:
+    """Time as people say it: "5.5 years", "90 days", "12 hours"."""
+    if days is None:
+        return MISSING
+    if days >= 2 * 365.25:
+        return f"{days / 365.25:.3g} years"
+    return f"{days:.3g} days" if days >= 3 or days == 0 else f"{24 * days:.3g} hours"
+
+
+def p_text(value: float | None) -> str:
+    """A p-value: "< 0.001" rather than 0.000."""
+    if value is None:
+        return MISSING
+    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
 
 
 def one_line(report: Report) -> list[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from medray.errors import UsageError
-from medray.ingest import shards, tables
+from medray.ingest import sources, tables
 from medray.ingest.parts import Row
 from medray.privacy.pseudonyms import load_key
 from medray.score.prediction import TablesPrediction
@@ -34,7 +34,7 @@ def predict_tables(
         )
     timelines = Timelines(predictor)
     records = _sources(timelines.records, paths, source)
-    found = tables.read(shards.units_of(records), records, load_key())
+    found = tables.read(sources.units_of(records), records, load_key())
     rows = timelines.predict(found.events, "all" if every else "latest", found.silent)
     return TablesPrediction(
         package=predictor.package.ref,
@@ -77,10 +77,10 @@ def _form(forms: Sequence[RecordSource], path: str) -> RecordSource:
 
 def _fits(form: RecordSource, path: str) -> bool:
     spec = RecordsSpec(sources=(_with(form, [path]),))
-    units: list[Row] = shards.units_of(spec)
+    units: list[Row] = sources.units_of(spec)
     try:
         for unit in units:
-            next(shards.tables_of(unit, form), None)
+            next(sources.read(unit, form, {}, ()), None)
     except UsageError:
         return False
     return True

@@ -1,9 +1,9 @@
 """The only way from data to a score: `predict`, the nightly actors and online serving use it.
 
 A network's answer for a row changes in the last bits with what is computed beside it, because
-libraries choose other kernels for other shapes. So shapes depend on the row alone: pictures go
-through in chunks of one fixed size, padded; histories in chunks of so many, each padded to one of
-few lengths. The same item gives the same score whatever it is batched with.
+libraries choose other kernels for other shapes. So what is computed at once is decided by the shape
+of a row alone: so many pictures of one size, so many histories of one length, padded with copies.
+The same item gives the same score whatever it is batched with.
 
 Owns no Ray, and knows neither files nor tables: `pictures` and `timelines` do. Row-level faults are
 outcomes; they never raise and never touch their neighbours.
@@ -26,7 +26,7 @@ from medray.package import (
     replay_selftest,
 )
 from medray.score.prediction import Outcome, Score
-from medray.workload import Batch, Columns, RecordsWorkload
+from medray.workload import Batch, Columns, Explained, Heatmaps, RecordsWorkload
 
 if TYPE_CHECKING:
     from medray.workload import Target
@@ -37,7 +37,8 @@ RecordsTask = RecordsWorkload[Any, Any]
 # Values per chunk, and rows at most: on a processor little more than one picture of 128×128, so
 # that one file alone is not slowed by padding; a GPU wants more at once.
 _CHUNKS = {"cpu": (1 << 14, 16), "cuda": (1 << 22, 64)}
-_HISTORIES = {"cpu": 16, "cuda": 64}  # of one padded length, per chunk
+_HISTORIES = {"cpu": (1 << 16, 16), "cuda": (1 << 22, 64)}  # the same of histories
+_COLLATED = 32  # histories made into tensors at once: padding is to the longest
 
 
 class Predictor:
@@ -116,34 +117,36 @@ class Predictor:
     def _of_histories(self, columns: Columns, task: RecordsTask) -> dict[str, Array]:
         """Logits of rows of any length: those of one shape are gathered until they fill a chunk."""
         rows = len(next(iter(columns.values())))
-        chunk = _HISTORIES[self.device.type]
         waiting: dict[tuple[Any, ...], list[tuple[int, Batch]]] = defaultdict(list)
         found: list[tuple[list[int], dict[str, Array]]] = []
-        for at in range(0, rows, chunk):
-            some = {name: values[at : at + chunk] for name, values in columns.items()}
+        for at in range(0, rows, _COLLATED):
+            some = {name: values[at : at + _COLLATED] for name, values in columns.items()}
             batch = task.collate(some, self._params, self._fitted)
-            for row in range(min(chunk, rows - at)):
+            for row in range(min(_COLLATED, rows - at)):
                 one = task.framed({name: v[row : row + 1] for name, v in batch.items()})
                 alike = waiting[tuple(tuple(values.shape) for values in one.values())]
                 alike.append((at + row, one))
-                if len(alike) == chunk:
-                    found.append(self._answer(alike, chunk))
+                if len(alike) == self._most(one):
+                    found.append(self._answer(alike))
                     alike.clear()
-        found += [self._answer(alike, chunk) for alike in waiting.values() if alike]
+        found += [self._answer(alike) for alike in waiting.values() if alike]
         order = np.argsort(np.concatenate([numbers for numbers, _ in found]))
         return {
             name: np.concatenate([part[name] for _, part in found])[order] for name in found[0][1]
         }
 
-    def _answer(
-        self, alike: Sequence[tuple[int, Batch]], chunk: int
-    ) -> tuple[list[int], dict[str, Array]]:
+    def _most(self, one: Batch) -> int:
+        """Histories of this shape that are computed at once."""
+        values, most = _HISTORIES[self.device.type]
+        return max(1, min(most, values // sum(tensor.numel() for tensor in one.values())))
+
+    def _answer(self, alike: Sequence[tuple[int, Batch]]) -> tuple[list[int], dict[str, Array]]:
         """Numbers and logits of rows of one shape, run as exactly one chunk."""
-        numbers = [number for number, _ in alike]
-        full = [one for _, one in alike] + [alike[0][1]] * (chunk - len(alike))
+        numbers, ones = zip(*alike, strict=True)
+        full = [*ones, *[ones[0]] * (self._most(ones[0]) - len(ones))]
         batch = {name: torch.cat([one[name] for one in full]) for name in full[0]}
         answered = answer(self.task, self._modules, batch, self._params, self.device)
-        return numbers, {name: values[: len(alike)] for name, values in answered.items()}
+        return list(numbers), {name: values[: len(ones)] for name, values in answered.items()}
 
     def predict_columns(self, columns: Columns) -> list[Outcome]:
         """One outcome per row of columns whose rows are alike (`pixels` is (B, H, W[, C]))."""
@@ -173,7 +176,19 @@ class Predictor:
         Raises RejectError when the package does not take the picture, UsageError for a target
         it does not have.
         """
-        columns = {"pixels": picture[None]}
+        _, found = self.explain_columns({"pixels": picture[None]}, target)
+        if not isinstance(found, Heatmaps):
+            raise UsageError(f"{self.package.ref} does not explain pictures")
+        return found.values[0].detach().float().cpu().numpy()
+
+    def explain_columns(self, columns: Columns, target: str | None = None) -> tuple[str, Explained]:
+        """What in one item (columns of one row) the model went by, and of which target.
+
+        target  absent: the one of the highest score. Of a multi-class target the most probable
+                class is explained.
+        Raises RejectError when the package does not take the item, UsageError for a target it
+        does not have.
+        """
         highest = {
             name: self.package.calibration.apply(name, values)[0]
             for name, values in self.logits(columns).items()
@@ -185,10 +200,9 @@ class Predictor:
                 remedy=f"one of: {', '.join(highest)}",
             )
         index = int(np.argmax(highest[chosen]))
-        collated = self.task.collate(columns, self._params, self._fitted)
-        batch = {name: values.to(self.device) for name, values in collated.items()}
-        found = self.task.explain(self._modules, batch, chosen, index, self._params)
-        return found["heatmap"][0].detach().float().cpu().numpy()
+        return chosen, self.task.explain(
+            self._modules, columns, chosen, index, self._params, self._fitted
+        )
 
     def _scores(self, target: "Target", logits: Array) -> list[tuple[Score, ...]]:
         """Scores of every row of one target: one, or one per class, horizon or quantile."""

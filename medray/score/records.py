@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from medray import storage
 from medray.errors import UsageError
-from medray.ingest import rounds, shards
+from medray.ingest import rounds, shards, sources
 from medray.ingest.parts import IN_PROCESS_ROWS, Key
 from medray.ingest.rounds import Rounds
 from medray.privacy.pseudonyms import load_key, pseudonym
@@ -50,7 +50,7 @@ class Patient:
 def find(night: Night) -> Found:
     """Read the tables; all patients in them. Raises UsageError without tables."""
     records = _settings(night)
-    units, key = shards.units_of(records), load_key()
+    units, key = sources.units_of(records), load_key()
     files = [[unit[name] for name in ("file_id", "size", "mtime_ns")] for unit in units]
     identity = canonical_sha256([records, files, pseudonym(key, "check", "medray")])[:24]
     folder = storage.join(night.places.staging, "read", identity)

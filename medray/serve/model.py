@@ -5,6 +5,7 @@ from typing import Any
 from medray.ingest import tables
 from medray.ingest.shards import subject_number
 from medray.privacy.pseudonyms import load_key
+from medray.records.events import normalise
 from medray.score.prediction import TablesPrediction
 from medray.score.predictor import Predictor
 from medray.score.timelines import Asked, Timelines
@@ -41,7 +42,9 @@ class Model:
             for name, micros in moments:
                 times.setdefault(self._subject(name), []).append(micros)
             asked = times
-        found = tables.collect([(table, {"source": 0})], self._records, self._key)
+        (meds,) = self._records.sources
+        batch = normalise(table, meds, self._records.codes, self._records.drop)
+        found = tables.collect([(batch, None)], self._key)
         rows = self._timelines.predict(found.events, asked, found.silent)
         numbers = {self._subject(name): at for at, name in enumerate(dict.fromkeys(named))}
         told = TablesPrediction(

@@ -141,8 +141,9 @@ class TrainSpec(Section):
     keep        which epoch is packaged: the `best` on the monitored tuning metric, or the `last`.
                 The better choice for a full cosine schedule on a small tuning split, where the
                 best of many epochs is the luckiest one.
-    cache       `memory`: the split is held in memory; `stream`: Ray Data streams it each epoch;
-                `auto`: memory when it fits in a quarter of the machine's.
+    cache       `memory`: the split is held in memory; `stream`: it is read again in each epoch,
+                images by Ray Data, timelines shard by shard; `auto`: memory when it fits in a
+                quarter of the machine's.
     workers     0: in this process, no cluster; n: Ray Train with n workers.
     precision   `auto`: bfloat16 autocast on GPUs that support it, else float32.
     """

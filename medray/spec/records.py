@@ -46,7 +46,12 @@ class RecordSource(Section):
 
     format    meds: MEDS 0.4 (subject_id, time, code, numeric_value, text_value).
               long: a row per event, columns named below. wide: a row per visit, a column per code.
-    path      CSV or Parquet files, or folders of them; local, s3:// or gs:// (one or several).
+              fhir: resources of FHIR R4, one a line (NDJSON bulk export; see medray.records.fhir).
+              omop: tables of the OMOP Common Data Model 5.4 by their names, person and
+              measurement for two (see medray.records.omop). Units of these two are compared by
+              either of their names: UCUM code or word, concept or source value.
+    path      CSV or Parquet files (fhir: .ndjson, .jsonl, .gz of them), or folders of them; local,
+              s3:// or gs:// (one or several).
     subject   the column that names the patient (or stay).
     time      its time; absent, or empty in a row: a fact without time (sex, a birth weight).
     time_unit `timestamp`: dates and times; else numbers counted from the patient's own start.
@@ -56,7 +61,7 @@ class RecordSource(Section):
     birth     the column that holds the date of birth; times before it are rejected.
     """
 
-    format: Literal["meds", "long", "wide"]
+    format: Literal["meds", "long", "wide", "fhir", "omop"]
     path: tuple[str, ...]
     subject: str = "subject_id"
     time: str | None = "time"
@@ -77,7 +82,21 @@ class RecordSource(Section):
     def _columns_belong_to_wide(self) -> Self:
         if self.columns is not None and self.format != "wide":
             raise ValueError("`columns` belongs to the wide form")
+        if self.format in ("meds", "fhir", "omop") and (named := self._named_columns()):
+            form = self.format.upper()
+            raise ValueError(f"the columns of {form} are its own: leave out {', '.join(named)}")
+        if self.birth is not None and self.time is not None and self.time_unit != "timestamp":
+            raise ValueError("`birth` is a date: it needs `time_unit: timestamp`")
         return self
+
+    def _named_columns(self) -> list[str]:
+        """What was said of columns that differs from what holds when nothing is said."""
+        fields = type(self).model_fields
+        return [
+            name
+            for name in fields
+            if name not in ("format", "path") and getattr(self, name) != fields[name].default
+        ]
 
 
 class SubjectTable(Section):
@@ -100,7 +119,7 @@ class RecordsSpec(Section):
     drop          codes that are not events (identifiers, the outcome itself).
     tables        facts about patients, joined by the same name as `subject`.
     shards        Parquet files the events are spread over; one patient stands in one of them.
-                  Absent: as many as give each about a million events.
+                  Absent: as many as give each about 260,000 events.
     reject_limit  rejected share of the rows above which the run ends with exit code 3.
     """
 
@@ -110,3 +129,10 @@ class RecordsSpec(Section):
     tables: tuple[SubjectTable, ...] = ()
     shards: int | None = Field(default=None, ge=1, le=4096)
     reject_limit: float = Field(default=0.05, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _one_kind_of_time(self) -> Self:
+        timed = [source for source in self.sources if source.time is not None]
+        if len({source.time_unit == "timestamp" for source in timed}) > 1:
+            raise ValueError("one source has dates, another times from the patient's own start")
+        return self

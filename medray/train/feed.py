@@ -37,26 +37,25 @@ def bucketed(order: Tensor, sizes: Array, batch: int, generator: torch.Generator
     """The same items in another order: batches of like length, each anywhere in the epoch.
 
     Only items that stood within so many batches of each other come together, so that a batch is
-    still a draw from all.
+    still a draw from all. Those left over stay the last of `order`: an epoch leaves them out, and
+    they must not be the longest every time.
     """
-    window = _WINDOW_BATCHES * batch
+    whole, rest = order[: len(order) // batch * batch], order[len(order) // batch * batch :]
+    length = torch.from_numpy(np.ascontiguousarray(sizes))
     batches: list[Tensor] = []
-    for start in range(0, len(order), window):
-        part = order[start : start + window]
-        length = torch.from_numpy(np.ascontiguousarray(sizes))[part]
-        part = part[torch.argsort(length, stable=True)]
-        batches.extend(part.split(batch))
-    full = [rows for rows in batches if len(rows) == batch]
-    short = [rows for rows in batches if len(rows) < batch]
-    shuffled = [full[i] for i in torch.randperm(len(full), generator=generator).tolist()]
-    return torch.cat([*shuffled, *short])
+    for part in whole.split(_WINDOW_BATCHES * batch):
+        batches.extend(part[torch.argsort(length[part], stable=True)].split(batch))
+    turn = torch.randperm(len(batches), generator=generator).tolist()
+    return torch.cat([*(batches[place] for place in turn), rest])
 
 
 class Feed(Protocol):
     """Batches of one split, on the training device."""
 
-    steps: int
-    """Updates per epoch, at most; the same for every rank."""
+    @property
+    def steps(self) -> int:
+        """Updates per epoch, at most; the same for every rank."""
+        ...
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """This rank's batches in the shuffled order of `epoch` (from 1)."""

@@ -1,6 +1,7 @@
 """From a dataset to what the loop eats: fitted preprocessing and feeds of its splits.
 
-A split is held in memory when it fits in a quarter of the machine's, else Ray Data streams it.
+A split is held in memory when it fits in a quarter of the machine's. Else images are streamed by
+Ray Data, and timelines read shard by shard.
 """
 
 import os
@@ -16,10 +17,11 @@ import torch
 from pydantic import BaseModel
 
 from medray import storage
-from medray.dataset import AnyDataset, Dataset, open_any, to_columns
+from medray.dataset import AnyDataset, Dataset, RecordsDataset, open_any, to_columns
 from medray.errors import DataError, RejectError
 from medray.spec.models import RunSpec, TrainSpec
 from medray.train.feed import Feed, MemoryFeed, Place, StreamFeed, bucketed
+from medray.train.shards import ShardFeed, ShardItems, Share, no_items, regrouped, some
 from medray.workload import Batch, Columns, Workload
 
 if TYPE_CHECKING:
@@ -92,26 +94,45 @@ def _memory_bytes() -> int:
 def fit(source: Source) -> BaseModel:
     """What preprocessing learns from `train`, in this process or in Ray Data."""
     task, params = source.task, source.params
-    if source.cache == "memory":
+    if isinstance(source.dataset, RecordsDataset):
+        parts = list(_summaries_of_timelines(source, source.dataset))
+    elif source.cache == "memory":
         columns = _items(source, "train")
         rows = len(columns["item_id"])
         parts = [
-            task.summarize({k: v[at : at + _ROWS] for k, v in columns.items()}, params)
+            task.summarize(some(columns, slice(at, at + _ROWS)), params)
             for at in range(0, rows, _ROWS)
         ]
     else:
-        dataset = _of_images(source)
-        labels = dataset.columns("train")
-
-        def summarize(table: pa.Table) -> pa.Table:
-            return task.summarize(to_columns(table, labels), params)
-
-        summaries = stream(dataset, "train").map_batches(
-            summarize, batch_size=_ROWS, batch_format="pyarrow"
-        )
-        batches: Any = summaries.iter_batches(batch_size=None, batch_format="pyarrow")
-        parts = [part for part in batches if part.num_rows]
+        parts = _summaries_by_ray(source, source.dataset)
     return task.fit(pa.concat_tables(parts), params)
+
+
+def _summaries_of_timelines(source: Source, dataset: RecordsDataset) -> Iterator[pa.Table]:
+    """Sums of a few patients' items at a time: the same to the bit however training reads them."""
+    items = shard_items(dataset, "train", source.task, source.params)
+    items.require_any()
+    whole = [Share(uri) for uri in items.shards.uris]
+    for block in regrouped(items.blocks(whole), _ROWS):
+        yield source.task.summarize(block, source.params)
+
+
+def _summaries_by_ray(source: Source, dataset: Dataset) -> list[pa.Table]:
+    labels = dataset.columns("train")
+
+    def summarize(table: pa.Table) -> pa.Table:
+        return source.task.summarize(to_columns(table, labels), source.params)
+
+    summaries = stream(dataset, "train").map_batches(
+        summarize, batch_size=_ROWS, batch_format="pyarrow"
+    )
+    batches: Any = summaries.iter_batches(batch_size=None, batch_format="pyarrow")
+    return [part for part in batches if part.num_rows]
+
+
+def shard_items(dataset: RecordsDataset, split: str, task: Task, params: BaseModel) -> ShardItems:
+    """Items of a split of timelines, read shard by shard."""
+    return ShardItems(dataset, split, lambda patients: task.items(patients, params))
 
 
 def collate(source: Source, fitted: BaseModel) -> Callable[[Columns], Batch]:
@@ -135,13 +156,19 @@ def feeds(
 ) -> tuple[Feed, Feed]:
     """Feeds of `train` and `tuning` for one worker.
 
-    shard  Ray Data's iterator over this worker's rows of `train`; absent: all of them.
+    shard  Ray Data's iterator over this worker's images of `train`; absent: all of them.
     """
     if source.cache == "memory":
         train = _memory_feed(source, fitted, "train", place, device)
         return train, _memory_feed(source, fitted, "tuning", place, device)
-    train = _stream_feed(source, fitted, "train", place, device, shard)
-    return train, _stream_feed(source, fitted, "tuning", place, device, None)
+    if isinstance(source.dataset, RecordsDataset):
+        train, tuning = (
+            _shard_feed(source, source.dataset, fitted, split, place, device)
+            for split in ("train", "tuning")
+        )
+        return train, tuning
+    train = _stream_feed(source, source.dataset, fitted, "train", place, device, shard)
+    return train, _stream_feed(source, source.dataset, fitted, "tuning", place, device, None)
 
 
 def _memory_feed(
@@ -163,7 +190,7 @@ def _items(source: Source, split: str) -> Columns:
     """Items of a split. Raises DataError when there is none."""
     columns = source.task.items(source.dataset.read(split), source.params)
     if not len(columns["item_id"]):
-        raise DataError(f"the split {split!r} has no item", remedy="check the task's times")
+        raise no_items(split)
     return columns
 
 
@@ -202,20 +229,30 @@ def _ragged_feed(
     return StreamFeed(shuffled, in_order, apply, *settings, inputs=source.task.inputs)
 
 
-def _of_images(source: Source) -> Dataset:
-    """The dataset where only images can be streamed."""
-    if not isinstance(source.dataset, Dataset):
-        raise DataError(
-            "timelines are not streamed yet: they must fit in memory",
-            remedy="set train.cache: memory, on a machine with more of it",
-        )
-    return source.dataset
+def _shard_feed(
+    source: Source,
+    dataset: RecordsDataset,
+    fitted: BaseModel,
+    split: str,
+    place: Place,
+    device: torch.device,
+) -> Feed:
+    task = source.task
+    items = shard_items(dataset, split, task, source.params)
+    items.require_any()
+    settings = (source.train.batch_size, source.spec.seed, place, device)
+    return ShardFeed(items, collate(source, fitted), task.sizes, task.inputs, *settings)
 
 
 def _stream_feed(
-    source: Source, fitted: BaseModel, split: str, place: Place, device: torch.device, shard: Any
+    source: Source,
+    dataset: Dataset,
+    fitted: BaseModel,
+    split: str,
+    place: Place,
+    device: torch.device,
+    shard: Any,
 ) -> Feed:
-    dataset = _of_images(source)
     labels = dataset.columns(split)
     items = len(labels["item_id"])
     item_bytes = max(1, dataset.nbytes(split) // max(items, 1))

@@ -110,7 +110,8 @@ def _worker(config: dict[str, Any]) -> None:
         cache=config["cache"],
     )
     device = get_device() if source.train.gpus_per_worker > 0 else pick_device(source.train)
-    shard = ray.train.get_dataset_shard("train") if source.cache == "stream" else None
+    streamed = source.cache == "stream" and isinstance(source.dataset, Dataset)
+    shard = ray.train.get_dataset_shard("train") if streamed else None
 
     def wrap(module: nn.Module) -> nn.Module:
         return prepare_model(module, move_to_device=False)

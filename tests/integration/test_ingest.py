@@ -227,7 +227,7 @@ def test_an_identical_picture_of_another_patient(tmp_path: Path) -> None:
         (tmp_path / f"archive/{patient}").write_bytes(data)
     (tmp_path / "t.csv").write_text("patient_id,part\nA,train\nB,held_out\nC,tuning\n")
     table = {"path": str(tmp_path / "t.csv"), "on": "patient_id"}
-    with pytest.raises(LeakError, match="1 identical images"):
+    with pytest.raises(LeakError, match="1 identical images or records"):
         run(tmp_path, {"column": "part"}, tables=[table])
     summary = run(tmp_path, {"column": "part", "identical_images": "drop"}, tables=[table])
     counts = {name: count["items"] for name, count in summary.splits.items()}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from timelines import write_records
+from tiny_records import write_records
 from typer.testing import CliRunner
 
 from medray import api, storage
@@ -160,7 +160,7 @@ def test_too_many_refused_rows_are_an_exit_code(night: RunSpec, tmp_path: Path):
 
 def test_all_moments_or_the_latest(tmp_path: Path):
     """A model asked at every visit: nights and predict take the last one, or all."""
-    from timelines import records_spec
+    from tiny_records import records_spec
 
     write_records(tmp_path, subjects=120)
     spec = records_spec(tmp_path, predict_at="visits")

@@ -22,5 +22,7 @@ Every statistic is a function of (time, event, prediction), and NaN where undefi
     g = censoring_distribution(train_time, train_event)
     patient_bootstrap(partial(uno_c, censoring=g, tau=365.0), patients, [time, event, risk], seed=0)
 
+(`patient_bootstrap_vector` where it has a value for each of several times.)
+
 Pure functions of numpy arrays; nothing here knows a model, torch or ray.
 """

@@ -4,9 +4,9 @@ Owns the counting of ordered pairs. A pair is (i, j): i had an event of `cause`,
 to have had it by then, either by follow-up past it (a censoring at the same time counts as past)
 or by a competing event before or with it. Equal risks count one half; two events of `cause` at the
 same time are no pair. Pairs are counted in whole and half numbers before any weight is applied, so
-no chunk changes a digit.
+the order of rows changes no digit of a count.
 
-Shapes: N rows, T grid times, E rows with an event, C rows of a chunk.
+Shapes: N rows, T grid times, E rows with an event.
 """
 
 import math
@@ -18,8 +18,8 @@ from medray.metrics.interval import Floats, Ints
 from medray.metrics.survival.inputs import incidence_grid, outcome_pair, risk_column
 from medray.metrics.survival.km import Censoring
 
-# Comparisons of a chunk: a few boolean arrays of 4 MiB live at a time.
-_CHUNK_CELLS = 2**22
+# Up to here all N² comparisons take less time than the passes over bits.
+_FEW_ROWS = 200
 
 
 def harrell_c(time: ArrayLike, event: ArrayLike, risk: ArrayLike, cause: int = 1) -> float:
@@ -101,7 +101,7 @@ def antolini_c(
     for step in np.unique(step_E):
         rows = first_E[step_E == step]
         column_N = incidence_NT[:, step] if step >= 0 else np.zeros(time_N.size)
-        won += _won_by_chunks(rows, position_N, column_N)
+        won += _won(rows, position_N, column_N)
     return _ratio(won, float(_later(position_N)[first_E].sum()))
 
 
@@ -129,8 +129,12 @@ def _outranked(position_N: Ints, risk_N: Floats, weight_N: Floats) -> Floats:
 
     Positions of a pair first differ at exactly one bit; there the earlier row has 0, the later one
     1, and all higher bits agree. So for each bit: sort by (higher bits, risk), and run one sum over
-    the later rows. O(N log N) a bit.
+    the later rows. O(N log N) a bit. A few rows are sooner compared one by one.
     """
+    if position_N.size <= _FEW_ROWS:
+        later_NN = position_N[None, :] > position_N[:, None]
+        higher_NN, equal_NN = risk_N[:, None] > risk_N, risk_N[:, None] == risk_N
+        return (later_NN * (higher_NN + 0.5 * equal_NN)) @ weight_N
     order_N = np.argsort(risk_N, kind="stable")
     position_N, weight_N = position_N[order_N], weight_N[order_N]
     rank_N = np.unique(risk_N, return_inverse=True)[1][order_N]
@@ -157,17 +161,19 @@ def _runs(change: np.ndarray) -> tuple[Ints, Ints]:
     return edges[run_N].astype(np.int64), edges[run_N + 1].astype(np.int64)
 
 
-def _won_by_chunks(rows: Ints, position_N: Ints, column_N: Floats) -> float:
-    """Pairs that `rows` win by the column's values, equal ones half; exact whatever the chunks."""
-    won = 0.0
-    size = max(1, _CHUNK_CELLS // column_N.size)
-    for start in range(0, rows.size, size):
-        chunk_C = rows[start : start + size]
-        pair_CN = position_N[None, :] > position_N[chunk_C, None]
-        higher_CN = column_N[chunk_C, None] > column_N[None, :]
-        equal_CN = column_N[chunk_C, None] == column_N[None, :]
-        won += np.count_nonzero(pair_CN & higher_CN) + 0.5 * np.count_nonzero(pair_CN & equal_CN)
-    return float(won)
+def _won(first_E: Ints, position_N: Ints, column_N: Floats) -> float:
+    """Pairs that rows `first_E` win by the column's values, equal ones one half.
+
+    Rows later than all of `first_E` are looked up in sorted order; those in between are few where
+    the grid is fine.
+    """
+    start, end = position_N[first_E].min(), position_N[first_E].max()
+    beyond = np.sort(column_N[position_N > end])
+    value_E = column_N[first_E]
+    below_E = np.searchsorted(beyond, value_E, "left") + np.searchsorted(beyond, value_E, "right")
+    between = np.flatnonzero((position_N >= start) & (position_N <= end))
+    own = _outranked(position_N[between] - start, column_N[between], np.ones(between.size))
+    return 0.5 * float(below_E.sum()) + float(own[np.isin(between, first_E)].sum())
 
 
 def _weighted(

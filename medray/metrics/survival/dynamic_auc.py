@@ -33,8 +33,8 @@ def dynamic_auc(
     weigh nothing. NaN at a time without cases or controls, or where a weight needs G past its last
     time or where it is 0. Raises ValueError as `outcome_pair`, for risks that are not finite or of
     another shape, and for times that do not rise. Sources: Uno et al., JASA 2007;102:527; Hung &
-    Chiang, Can. J. Stat. 2010;38:8; Blanche, Dartigues & Jacqmin-Gadda, Stat. Med. 2013;32:5381,
-    eq. for controls that include competing events.
+    Chiang, Can. J. Stat. 2010;38:8; Blanche, Dartigues & Jacqmin-Gadda, Stat. Med. 2013;32:5381
+    (of its two kinds of controls, the one with competing events).
     """
     time_N, event_N = outcome_pair(time, event, cause)
     times_K = time_points(times)

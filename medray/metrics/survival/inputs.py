@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 
 from medray.metrics.interval import Floats, Ints, finite
 
-# float32 cumulative sums fall by rounding; a survival curve passed as incidence falls by far more.
-_FALL = 1e-5
+# Sums in float32 pass 1, or fall, by as much; a survival curve passed as incidence falls by more.
+_ROUNDING = 1e-5
 
 
 def outcome_pair(time: ArrayLike, event: ArrayLike, cause: int = 1) -> tuple[Floats, Ints]:
@@ -41,11 +41,11 @@ def risk_column(risk: ArrayLike, rows: int) -> Floats:
 
 
 def probability_column(risk: ArrayLike, rows: int) -> Floats:
-    """Like `risk_column`, in [0, 1]; raises ValueError otherwise."""
-    risk_N = risk_column(risk, rows)
-    if np.any((risk_N < 0.0) | (risk_N > 1.0)):
-        raise ValueError("risk must lie in [0, 1]")
-    return risk_N
+    """Like `risk_column`, in [0, 1] but for rounding in float32, which is cut off.
+
+    Raises ValueError otherwise.
+    """
+    return _probabilities(risk_column(risk, rows), "risk")
 
 
 def time_points(times: ArrayLike, name: str = "times") -> Floats:
@@ -59,19 +59,18 @@ def time_points(times: ArrayLike, name: str = "times") -> Floats:
 
 
 def incidence_grid(incidence: ArrayLike, times: ArrayLike, rows: int) -> tuple[Floats, Floats]:
-    """Cumulative incidence (N, T) at `times` (T,), and those times.
+    """Cumulative incidence (N, T) in [0, 1] at `times` (T,), and those times.
 
-    Raises ValueError for another shape, values outside [0, 1], times that do not rise, or
-    incidence that falls along them, as survival does.
+    Rounding in float32 past 0 and 1 is cut off. Raises ValueError for another shape, values further
+    outside, times that do not rise, or incidence that falls along them, as survival does.
     """
     times_T = time_points(times)
     incidence_NT = finite(incidence, "incidence", ndim=2)
     if incidence_NT.shape != (rows, times_T.size):
         expected = f"({rows}, {times_T.size})"
         raise ValueError(f"incidence must be {expected}, got shape {incidence_NT.shape}")
-    if np.any((incidence_NT < 0.0) | (incidence_NT > 1.0)):
-        raise ValueError("incidence must lie in [0, 1]")
-    if np.any(np.diff(incidence_NT, axis=1) < -_FALL):
+    incidence_NT = _probabilities(incidence_NT, "incidence")
+    if np.any(np.diff(incidence_NT, axis=1) < -_ROUNDING):
         raise ValueError("incidence must not fall along times; of a survival curve pass 1 − it")
     return incidence_NT, times_T
 
@@ -92,3 +91,9 @@ def incidence_at(incidence: ArrayLike, times: ArrayLike, at: ArrayLike) -> Float
     read_NK = np.concatenate([before_N1, incidence_NT], axis=1)[:, step_K]
     read_NK[:, at_K > times_T[-1]] = np.nan
     return read_NK
+
+
+def _probabilities(values: Floats, name: str) -> Floats:
+    if np.any((values < -_ROUNDING) | (values > 1.0 + _ROUNDING)):
+        raise ValueError(f"{name} must lie in [0, 1]")
+    return np.clip(values, 0.0, 1.0)

@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike
 from medray.metrics.interval import Floats, Interval, Ints, critical_value, finite
 from medray.metrics.survival.inputs import outcome_pair
 
+_NOTHING = 1e-12
+
 
 @dataclass(frozen=True, slots=True)
 class StepCurve:
@@ -153,13 +155,15 @@ def aalen_johansen(
     With one cause this is 1 − Kaplan-Meier, interval included: the variance is the delta method's,
     which then is Greenwood's, and the bounds are taken on the scale of log(−log(1 − F)). Raises
     ValueError as `kaplan_meier` does. Sources: Aalen & Johansen, Scand. J. Stat. 1978;5:141;
-    Dinse & Larson, Biometrika 1986;73:379 (variance).
+    Allignol, Schumacher & Beyersmann, Biom. J. 2010;52:126 (variance of Greenwood's type).
     """
     z = critical_value(level)
     counts = _counts(*outcome_pair(time, event, cause), cause=cause)
     survival_U, _ = _product_limit(counts.events, counts.at_risk)
     before_U = np.concatenate([[1.0], survival_U])[: survival_U.size]
     incidence_U = np.cumsum(before_U * counts.of_cause / counts.at_risk)
+    # A sum that ends at 1 may miss it by rounding; no share of rows lies that close.
+    incidence_U[incidence_U > 1.0 - 1e-12] = 1.0
     error_U = np.sqrt(_incidence_variance(counts, before_U, incidence_U))
     low_U, high_U = _log_log_bounds(1.0 - incidence_U, error_U, z)
     return StepCurve(
@@ -211,7 +215,11 @@ def _product_limit(ended_U: Ints, at_risk_U: Ints) -> tuple[Floats, Floats]:
 
 
 def _incidence_variance(counts: _Counts, before_U: Floats, incidence_U: Floats) -> Floats:
-    """Dinse & Larson's eq. 4 and 5, each sum over earlier times opened into running sums."""
+    """Variance (U,) of Greenwood's type; each sum over earlier times is opened into running sums.
+
+    Σ (F(t) − F(tⱼ))² dⱼ / nⱼ(nⱼ − dⱼ) + Σ S(tⱼ₋₁)² d₁ⱼ (nⱼ − d₁ⱼ) / nⱼ³
+    − 2 Σ (F(t) − F(tⱼ)) S(tⱼ₋₁) d₁ⱼ / nⱼ², over tⱼ ≤ t, d₁ counting the cause's events.
+    """
     n_U = counts.at_risk.astype(np.float64)
     left_U = n_U - counts.events
     # Where nobody is left, no later increment multiplies the term, and its own factor is 0.
@@ -232,7 +240,8 @@ def _incidence_variance(counts: _Counts, before_U: Floats, incidence_U: Floats) 
 
 def _log_log_bounds(survival_U: Floats, error_U: Floats, z: float) -> tuple[Floats, Floats]:
     """Bounds S^exp(±z σ / (S log S)) (U,), NaN where S is 0 or 1."""
-    inside_U = (survival_U > 0.0) & (survival_U < 1.0)
+    # a survival that sums of shares leave a last bit above 0, or below 1, is 0 or 1
+    inside_U = (survival_U > _NOTHING) & (survival_U < 1.0 - _NOTHING)
     s_U = np.where(inside_U, survival_U, 0.5)
     half_U = z * np.where(inside_U, error_U, 0.0) / (s_U * np.abs(np.log(s_U)))
     low_U = np.where(inside_U, s_U ** np.exp(half_U), np.nan)

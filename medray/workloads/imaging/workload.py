@@ -10,7 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from medray.errors import Code, RejectError
-from medray.workload import Batch, Columns, Modules, Monitor, Objective, Target
+from medray.workload import (
+    Batch,
+    Columns,
+    Heatmaps,
+    Modules,
+    Monitor,
+    Objective,
+    Rivals,
+    Target,
+    on_device,
+)
 from medray.workloads.imaging import classifier, fit, heatmap, labels, measure
 from medray.workloads.imaging.params import ImagingFitted, ImagingParams
 
@@ -131,16 +141,29 @@ class Imaging:
         params: ImagingParams,
         fitted: ImagingFitted,
         seed: int,
-    ) -> Mapping[str, Mapping[str, Array]]:
+    ) -> Rivals:
         """None: no simple model reads pictures."""
         return {}
 
+    def unseen(
+        self, columns: Columns, params: ImagingParams, fitted: ImagingFitted
+    ) -> Array | None:
+        """None: a picture has no codes."""
+        return None
+
     def explain(
-        self, modules: Modules, batch: Batch, target: str, class_index: int, params: ImagingParams
-    ) -> Mapping[str, Tensor]:
-        """{"heatmap": (B, H, W) in 0..1}: Grad-CAM of one target (class_index: multi-class)."""
+        self,
+        modules: Modules,
+        columns: Columns,
+        target: str,
+        class_index: int,
+        params: ImagingParams,
+        fitted: ImagingFitted,
+    ) -> Heatmaps:
+        """Grad-CAM of one target (class_index: multi-class)."""
+        batch = on_device(self.collate(columns, params, fitted), modules)
         output = class_index if params.task == "multiclass" else params.columns.index(target)
-        return {"heatmap": heatmap.grad_cam(modules, batch, output, params)}
+        return Heatmaps(heatmap.grad_cam(modules, batch, output, params))
 
     def example(self, params: ImagingParams, fitted: ImagingFitted, rows: int) -> Columns:
         """Smooth synthetic pictures in the range and type of the training pixels."""

@@ -10,28 +10,41 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medray.records.steps import Steps
-from medray.workload import Columns
+from medray.workload import Columns, Rivals
 from medray.workloads.timeline import tensors
 from medray.workloads.timeline.params import TimelineFitted, TimelineParams
 
 Array = NDArray[Any]
-_ROWS = 512
 
 
 def probabilities(
     train: Columns, held_out: Columns, params: TimelineParams, fitted: TimelineFitted, seed: int
-) -> Mapping[str, Mapping[str, Array]]:
-    """Name → target → probability (B,) of the items of `held_out`."""
+) -> Rivals:
+    """Name → target → probability (B,) of the items of `held_out`, or why there is none."""
+    outcome = np.asarray(train[tensors.OUTCOME], np.float64)
+    known = np.isfinite(outcome)
+    values = np.unique(outcome[known])
+    if len(values) < 2:
+        why = "one outcome only" if len(values) else "no known outcome"
+        return dict.fromkeys(_models(seed), f"`train` has {why}")
+    x_BF = window_features(train, params, fitted)[known]
+    told_F = np.isfinite(x_BF).any(axis=0)  # a code that nobody had says nothing
+    x_held_out_BF = window_features(held_out, params, fitted)
+    found: dict[str, Mapping[str, Array]] = {}
+    for name, model in _models(seed).items():
+        model.fit(x_BF[:, told_F], outcome[known])
+        found[name] = {params.target: model.predict_proba(x_held_out_BF[:, told_F])[:, 1]}
+    return found
+
+
+def _models(seed: int) -> Mapping[str, Any]:
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.impute import SimpleImputer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    outcome = np.asarray(train[tensors.OUTCOME], np.float64)
-    known = np.isfinite(outcome)
-    x_BF, x_held_out_BF = (window_features(c, params, fitted) for c in (train, held_out))
-    models: dict[str, Any] = {
+    return {
         "gradient boosting on window summaries": HistGradientBoostingClassifier(
             learning_rate=0.05, max_iter=200, l2_regularization=1.0, random_state=seed
         ),
@@ -39,22 +52,11 @@ def probabilities(
             SimpleImputer(), StandardScaler(), LogisticRegression(C=0.01, max_iter=2000)
         ),
     }
-    found: dict[str, Mapping[str, Array]] = {}
-    for name, model in models.items():
-        model.fit(x_BF[known], outcome[known])
-        found[name] = {params.target: model.predict_proba(x_held_out_BF)[:, 1]}
-    return found
 
 
 def window_features(columns: Columns, params: TimelineParams, fitted: TimelineFitted) -> Array:
     """Summaries of every history (B, F); NaN where a code was not observed."""
-    rows = len(columns["prediction_time"])
-    inputs = {name: columns[name] for name in tensors.INPUTS}
-    parts = [
-        summarize(tensors.steps({n: v[at : at + _ROWS] for n, v in inputs.items()}, params, fitted))
-        for at in range(0, rows, _ROWS)
-    ]
-    return np.concatenate(parts)
+    return np.concatenate([summarize(p) for p in tensors.in_parts(columns, params, fitted)])
 
 
 def summarize(steps: Steps) -> Array:

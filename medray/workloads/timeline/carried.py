@@ -3,14 +3,13 @@
 Shapes: B items, H horizons, Q quantiles.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medray.records.tokens import token
-from medray.workload import Columns
+from medray.workload import Columns, Rivals
 from medray.workloads.timeline import baselines, tensors
 from medray.workloads.timeline.params import TimelineFitted, TimelineParams
 
@@ -21,7 +20,7 @@ _MOST_ITEMS = 20_000  # of `train`, drawn by the seed
 
 def quantiles(
     train: Columns, held_out: Columns, params: TimelineParams, fitted: TimelineFitted, seed: int
-) -> Mapping[str, Mapping[str, Array]]:
+) -> Rivals:
     """Name → target → quantiles (B, H, Q) of the items of `held_out`, in the source's units.
 
     Carried forward, the last value is the median; around it lie the quantiles of what values did

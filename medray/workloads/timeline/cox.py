@@ -4,7 +4,6 @@ One regression per competing cause, the others taken as lost; together they give
 incidence (Prentice et al. 1978, Biometrics 34:541). Shapes: B items, C causes, T edges, F features.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,22 +11,23 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from medray.records.steps import carried_forward
-from medray.workload import Columns
+from medray.workload import Columns, Rivals
 from medray.workloads.timeline import tensors
 from medray.workloads.timeline.params import TimelineFitted, TimelineParams
 
 Array = NDArray[Any]
 
 _NAME = "Cox on the last visit"
-_ROWS = 512
 _MOST_ITEMS = 20_000  # of `train`, drawn by the seed: more change nothing and cost minutes
 _RIDGE = 0.01
 
 
 def curves(
     train: Columns, held_out: Columns, params: TimelineParams, fitted: TimelineFitted, seed: int
-) -> Mapping[str, Mapping[str, Array]]:
-    """Name → target → cumulative incidence (B, C, T) of the items of `held_out`."""
+) -> Rivals:
+    """Name → target → cumulative incidence (B, C, T) of the items of `held_out`; or why not."""
+    from lifelines.exceptions import ConvergenceError
+
     observed = np.asarray(train[tensors.OUTCOME], np.float64)
     known = np.flatnonzero(np.isfinite(observed).all(axis=1))
     if len(known) > _MOST_ITEMS:
@@ -36,10 +36,15 @@ def curves(
     x_BF, x_held_out_BF = (last_visit(c, params, fitted) for c in (some, held_out))
     varies = x_BF.std(axis=0) > 1e-6
     edges = np.array(fitted.edges_days)
-    hazards = [
-        _hazards(x_BF[:, varies], observed[known], number, x_held_out_BF[:, varies], edges)
-        for number in range(1, len(params.causes) + 1)
-    ]
+    if not (observed[known, 0] > 0).any():
+        return {_NAME: "nobody of `train` has the outcome"}
+    try:
+        hazards = [
+            _hazards(x_BF[:, varies], observed[known], number, x_held_out_BF[:, varies], edges)
+            for number in range(1, len(params.causes) + 1)
+        ]
+    except ConvergenceError:
+        return {_NAME: "its fit did not converge"}
     return {_NAME: {params.target: incidence_of(np.stack(hazards, axis=1))}}
 
 
@@ -79,11 +84,8 @@ def last_visit(columns: Columns, params: TimelineParams, fitted: TimelineFitted)
 
     Standardised; the mean of `train` where nothing was observed.
     """
-    inputs = {name: columns[name] for name in tensors.INPUTS}
     parts: list[Array] = []
-    for start in range(0, len(columns["prediction_time"]), _ROWS):
-        rows = {name: values[start : start + _ROWS] for name, values in inputs.items()}
-        steps = tensors.steps(rows, params, fitted)
+    for steps in tensors.in_parts(columns, params, fitted):
         value_BTV, _ = carried_forward(steps)
         last_BV = value_BTV[np.arange(len(value_BTV)), np.maximum(steps.lengths - 1, 0)]
         facts_BS = steps.static * steps.static_known

@@ -1,7 +1,5 @@
 """What a task on patients' timelines can be asked for, and what it learns before the network."""
 
-from collections.abc import Iterator
-from itertools import cycle
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -126,13 +124,12 @@ class TimelineParams(Section):
     @property
     def ensemble(self) -> tuple[tuple[str, Kind], ...]:
         """Name and network of every member."""
-        kinds: Iterator[Kind] = cycle(self.networks or (self.network,))
-        names = (
-            ["recurrent"]
-            if self.members == 1
-            else [f"recurrent_{number + 1}" for number in range(self.members)]
+        kinds: tuple[Kind, ...] = self.networks or (self.network,)
+        many = self.members > 1
+        return tuple(
+            (f"recurrent_{number + 1}" if many else "recurrent", kinds[number % len(kinds)])
+            for number in range(self.members)
         )
-        return tuple(zip(names, kinds, strict=False))
 
     @property
     def target(self) -> str:

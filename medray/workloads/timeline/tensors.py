@@ -3,13 +3,14 @@
 Shapes: B items, T steps of the longest, V channels, S facts, K codes of a step.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from medray.records.steps import Steps, carried_forward, steps_of
+from medray.records.steps import Steps, carried_forward, gaps, steps_of
 from medray.records.tasks import TIMELINE
 from medray.workload import Batch, Columns
 from medray.workloads.timeline.params import TimelineFitted, TimelineParams
@@ -18,7 +19,8 @@ Array = np.ndarray[Any, Any]
 
 OUTCOME = "outcome"  # observed value of an item, made by `Timeline.items`
 INPUTS = (*TIMELINE, "prediction_time")
-_IN_TIME = ("carried", "observed", "since", "hours", "codes")
+_ROWS = 512
+_IN_TIME = ("carried", "observed", "since", "gap", "hours", "codes")
 
 
 def steps(columns: Columns, params: TimelineParams, fitted: TimelineFitted) -> Steps:
@@ -33,9 +35,23 @@ def steps(columns: Columns, params: TimelineParams, fitted: TimelineFitted) -> S
     )
 
 
+def unseen(columns: Columns, params: TimelineParams, fitted: TimelineFitted) -> Array:
+    """Events of every item (B,) whose code the model does not know."""
+    return np.concatenate([part.unknown for part in in_parts(columns, params, fitted)])
+
+
+def in_parts(columns: Columns, params: TimelineParams, fitted: TimelineFitted) -> Iterator[Steps]:
+    """Time steps of many items, some at a time: padding is to the longest of a part."""
+    rows = len(columns["prediction_time"])
+    inputs = {name: columns[name] for name in INPUTS}
+    for at in range(0, max(rows, 1), _ROWS):
+        part = {name: values[at : at + _ROWS] for name, values in inputs.items()}
+        yield steps(part, params, fitted)
+
+
 def collate(columns: Columns, params: TimelineParams, fitted: TimelineFitted) -> Batch:
-    """`carried`, `observed`, `since` (B, T, V), `hours` (B, T), `codes` (B, T, K), `lengths` (B,),
-    `facts` (B, 2S); `labels` (B,) when they are there."""  # noqa: D205, D209
+    """`carried`, `observed`, `since`, `gap` (B, T, V), `hours` (B, T), `codes` (B, T, K), `lengths`
+    (B,), `facts` (B, 2S); `labels` (B,) when they are there."""  # noqa: D205, D209
     found = steps(columns, params, fitted)
     carried, since = carried_forward(found)
     known = found.static_known.astype(np.float32)
@@ -43,6 +59,7 @@ def collate(columns: Columns, params: TimelineParams, fitted: TimelineFitted) ->
         "carried": torch.from_numpy(carried),
         "observed": torch.from_numpy(found.observed),
         "since": torch.from_numpy(since),
+        "gap": torch.from_numpy(gaps(found)),
         "hours": torch.from_numpy(found.hours),
         "codes": torch.from_numpy(found.codes),
         "lengths": torch.from_numpy(found.lengths),
@@ -62,15 +79,11 @@ def trim(batch: Batch) -> Batch:
 
 
 def framed(batch: Batch) -> Batch:
-    """Trimmed, and padded to as many steps and places for codes as the next of few fixed sizes."""
+    """Trimmed to its steps; places for codes padded to the next of few fixed numbers."""
     padded = dict(trim(batch))
     codes = padded["codes"]
     most = int((codes != 0).sum(dim=2).max()) if codes.numel() else 0
     padded["codes"] = functional.pad(codes[:, :, :most], [0, _frame(most) - most])
-    missing = _frame(padded["hours"].shape[1]) - padded["hours"].shape[1]
-    for name in _IN_TIME:
-        sides = [0, 0] * (padded[name].dim() - 2) + [0, missing]
-        padded[name] = functional.pad(padded[name], sides)
     return padded
 
 

@@ -17,7 +17,16 @@ from medray.models.rnn import Layout, Recurrent
 from medray.records import tasks
 from medray.records.tasks import TIMELINE
 from medray.records.vocabulary import SUMS, learn, sums_of
-from medray.workload import Batch, Columns, Modules, Monitor, Objective, Target
+from medray.workload import (
+    Batch,
+    Columns,
+    EventCredits,
+    Modules,
+    Monitor,
+    Objective,
+    Rivals,
+    Target,
+)
 from medray.workloads.timeline import tensors
 from medray.workloads.timeline.heads import HEADS
 from medray.workloads.timeline.heads.head import OUTCOME_SUMS, merged
@@ -50,14 +59,10 @@ class Timeline:
     def items(self, columns: Columns, params: TimelineParams) -> Columns:
         """Patients → an item per prediction time, its events cut there, its outcome beside it.
 
-        Items whose outcome is not known keep NaN. Raises DataError when there is none at all.
+        Items whose outcome is not known keep NaN. Patients without an event at or before a
+        prediction time give none.
         """
         items = tasks.cut(columns, params.moments)
-        if len(columns["item_id"]) and not len(items["item_id"]):
-            raise DataError(
-                "no patient has an event at or before a prediction time",
-                remedy="check `params.predict_at` and the times of the records",
-            )
         if all(name in columns for name in self.label_columns(params)):
             items[OUTCOME] = HEADS[params.task].observe(items, columns, params)
         return items
@@ -87,7 +92,7 @@ class Timeline:
 
     def summarize(self, columns: Columns, params: TimelineParams) -> pa.Table:
         """Sums of values by code of one batch, and how often the outcome happens."""
-        table = sums_of({name: columns[name] for name in TIMELINE})
+        table = sums_of({name: columns[name] for name in (*TIMELINE, "told")})
         outcome = HEADS[params.task].sums(np.asarray(columns[OUTCOME], np.float64))
         for field in OUTCOME_SUMS:  # they stand in the first row
             values = [outcome[field.name], *[None] * (table.num_rows - 1)]
@@ -98,7 +103,7 @@ class Timeline:
         """Channels, their scale, known codes. Raises DataError when nothing can be learned."""
         vocabulary = learn(
             summaries.select(SUMS.names),
-            min_items=params.min_patients,
+            min_patients=params.min_patients,
             channels=params.channels,
             presence=params.codes,
         )
@@ -195,17 +200,34 @@ class Timeline:
         params: TimelineParams,
         fitted: TimelineFitted,
         seed: int,
-    ) -> Mapping[str, Mapping[str, Array]]:
+    ) -> Rivals:
         """Simple models of the same question."""
         return HEADS[params.task].baselines(train, held_out, params, fitted, seed)
 
-    def explain(
-        self, modules: Modules, batch: Batch, target: str, class_index: int, params: TimelineParams
-    ) -> Mapping[str, Tensor]:
-        """{"attribution": (B, T, V)}: integrated gradients of the logit over values and masks."""
-        from medray.workloads.timeline.attribution import integrated_gradients
+    def unseen(
+        self, columns: Columns, params: TimelineParams, fitted: TimelineFitted
+    ) -> Array | None:
+        """Events of each record whose code `train` never showed, or too seldom (`min_patients`)."""
+        return tensors.unseen(columns, params, fitted)
 
-        return integrated_gradients(modules, batch, params)
+    def explain(
+        self,
+        modules: Modules,
+        columns: Columns,
+        target: str,
+        class_index: int,
+        params: TimelineParams,
+        fitted: TimelineFitted,
+    ) -> EventCredits:
+        """Integrated gradients of the target's log-odds, handed to the events of each history."""
+        from medray.workloads.timeline.attribution import explain_items
+
+        log_odds_of = HEADS[params.task].log_odds
+
+        def log_odds(modules: Modules, batch: Batch) -> Tensor:
+            return log_odds_of(self.predict(modules, batch, params)[target], params, fitted)
+
+        return explain_items(modules, columns, log_odds, params, fitted)
 
     def example(self, params: TimelineParams, fitted: TimelineFitted, rows: int) -> Columns:
         """Made-up histories over every channel."""

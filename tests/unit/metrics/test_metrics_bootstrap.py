@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medray.metrics.bootstrap import patient_bootstrap
+from medray.metrics.bootstrap import patient_bootstrap, patient_bootstrap_vector
 from medray.metrics.discrimination import auroc, average_precision
 
 
@@ -138,3 +138,36 @@ def test_refusals(change, message):
     given = {"groups": [1, 1, 2, 2], "arrays": [[0, 1, 0, 1], [0.1, 0.2, 0.3, 0.4]], "seed": 0}
     with pytest.raises(ValueError, match=message):
         patient_bootstrap(auroc, **(given | change))
+
+
+def test_each_value_of_a_vector_is_what_it_is_alone():
+    patient, y, score = clustered(patients=12)
+
+    top = score.max()
+
+    def rarely(y, score):
+        """Undefined where the patient of the highest score is not drawn."""
+        return float(score.mean()) if score.max() == top else math.nan
+
+    statistics = [auroc, rarely, lambda y, score: math.nan]
+    found = patient_bootstrap_vector(
+        lambda *rows: np.array([statistic(*rows) for statistic in statistics]),
+        patient,
+        [y, score],
+        replicates=80,
+        seed=4,
+    )
+    alone = [patient_bootstrap(s, patient, [y, score], replicates=80, seed=4) for s in statistics]
+    for ours, expected in zip(found, alone, strict=True):
+        np.testing.assert_allclose(
+            [ours.value, ours.low, ours.high], [expected.value, expected.low, expected.high]
+        )
+        assert (ours.replicates, ours.dropped) == (expected.replicates, expected.dropped)
+    assert found[1].dropped > 0
+    assert found[2].replicates == 0
+
+
+def test_a_vector_of_one_patient_has_no_bounds():
+    found = patient_bootstrap_vector(lambda x: np.array([mean(x)]), [1, 1], [[1.0, 2.0]], seed=0)
+    assert found[0].value == 1.5
+    assert math.isnan(found[0].low)

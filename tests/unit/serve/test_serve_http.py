@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from medray.ingest import shards, tables
+from medray.ingest import sources, tables
 from medray.ingest.shards import subject_number
 from medray.privacy.pseudonyms import load_key
 from medray.serve.http import http_app
@@ -113,7 +113,7 @@ def test_every_patient_of_the_tables_scores_the_same_online(
     from medray.score.predictor import Predictor
     from medray.score.timelines import Timelines
 
-    found = tables.read(shards.units_of(spec), spec, load_key())
+    found = tables.read(sources.units_of(spec), spec, load_key())
     rows = Timelines(Predictor(str(tiny_records[0] / "run" / "package"))).predict(found.events)
     online = {one["item_id"]: one["scores"][0]["score"] for one in said["predictions"]}
     assert online == {row.item_id: row.score for row in rows}  # to the bit

@@ -233,7 +233,8 @@ def test_members_take_variants_in_turn() -> None:
         logits = IMAGING.predict(modules, batch, params)["y"]
     assert not torch.equal(each[0], each[1])
     torch.testing.assert_close(logits, torch.stack(each).mean(dim=0))
-    assert IMAGING.explain(modules, batch, "y", 0, params)["heatmap"].shape == (4, 16, 16)
+    found = IMAGING.explain(modules, {"pixels": data["pixels"]}, "y", 0, params, learned)
+    assert found.values.shape == (4, 16, 16)
 
 
 @pytest.mark.parametrize("members", [1, 2])
@@ -256,7 +257,8 @@ def test_predicts_and_explains(members: int) -> None:
         again = IMAGING.predict(modules, mirrored, params)
     assert {name: tuple(v.shape) for name, v in logits.items()} == {"a": (6,), "b": (6,)}
     torch.testing.assert_close(logits["a"], again["a"], rtol=1e-4, atol=1e-5)
-    heatmap = IMAGING.explain(modules, batch, "b", 0, params)["heatmap"]
+    pixels = {"pixels": data["pixels"]}
+    heatmap = IMAGING.explain(modules, pixels, "b", 0, params, learned).values
     assert heatmap.shape == (6, 16, 16)
     assert 0 <= float(heatmap.min()) <= float(heatmap.max()) <= 1
 
@@ -269,8 +271,8 @@ def test_every_network_can_be_explained(network: str) -> None:
     torch.manual_seed(0)
     modules = IMAGING.build_modules(params, learned)
     modules["classifier"].eval()
-    batch = IMAGING.collate({"pixels": data["pixels"]}, params, learned)
-    heatmap = IMAGING.explain(modules, batch, "y", 0, params)["heatmap"]
+    pixels = {"pixels": data["pixels"]}
+    heatmap = IMAGING.explain(modules, pixels, "y", 0, params, learned).values
     assert heatmap.shape == (2, 40, 40)
     assert torch.isfinite(heatmap).all()
 
@@ -292,6 +294,5 @@ def test_grad_cam_finds_what_decides() -> None:
         network.get_submodule("head.4").weight[0, 0] = 1.0
     pixels = np.zeros((1, 32, 32), np.uint8)
     pixels[0, :8, :8] = 255
-    batch = IMAGING.collate({"pixels": pixels}, params, learned)
-    heatmap = IMAGING.explain(modules, batch, "y", 0, params)["heatmap"][0]
+    heatmap = IMAGING.explain(modules, {"pixels": pixels}, "y", 0, params, learned).values[0]
     assert float(heatmap[:8, :8].mean()) > 10 * float(heatmap[16:, 16:].mean())

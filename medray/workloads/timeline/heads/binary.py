@@ -73,5 +73,6 @@ BINARY = Head(
     answer=lambda output_B1, params: output_B1.squeeze(1),
     loss=_loss,
     measure=_measure,
+    log_odds=lambda answer_B, params, fitted: answer_B,
     baselines=baselines.probabilities,
 )

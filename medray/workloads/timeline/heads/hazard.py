@@ -12,7 +12,7 @@ from torch import Tensor
 
 from medray.calibration.hazards import edges_of
 from medray.errors import DataError
-from medray.models.hazard import negative_log_likelihood
+from medray.models.hazard import log_odds_by, negative_log_likelihood
 from medray.records import tasks
 from medray.records.steps import Vocabulary
 from medray.records.tasks import OutcomeSpec
@@ -106,6 +106,11 @@ def _measure(
     return {"loss": float(_loss(flat, observed_B2, params, fitted))}
 
 
+def _log_odds(logits_BKC: Tensor, params: TimelineParams, fitted: TimelineFitted) -> Tensor:
+    """Of the first outcome, up to the last horizon."""
+    return log_odds_by(logits_BKC, fitted.edges_days, params.horizons_days[-1])
+
+
 HAZARD = Head(
     observe=_observe,
     sums=_sums,
@@ -115,5 +120,6 @@ HAZARD = Head(
     answer=_answer,
     loss=_loss,
     measure=_measure,
+    log_odds=_log_odds,
     baselines=cox.curves,
 )

@@ -12,11 +12,10 @@ import pyarrow as pa
 from torch import Tensor
 
 from medray.records.steps import Vocabulary
-from medray.workload import Columns, Target
+from medray.workload import Columns, Rivals, Target
 from medray.workloads.timeline.params import TimelineFitted, TimelineParams
 
 Array = np.ndarray[Any, Any]
-Baselines = Mapping[str, Mapping[str, Array]]
 
 OUTCOME_SUMS = (
     pa.field("rows", pa.int64()),  # items whose outcome is known
@@ -41,6 +40,7 @@ class Head:
     answer    (output (B, O), params) → logits in the shape of the target's kind.
     loss      (output (B, O), observed, params, fitted) → scalar; items that are not known count 0.
     measure   (logits, observed, params, fitted) → metrics, `loss` among them.
+    log_odds  (answer, params, fitted) → (B,): what an explanation is of.
     baselines (train, held_out, params, fitted, seed) → name → target → answers.
     """
 
@@ -52,7 +52,8 @@ class Head:
     answer: Callable[[Tensor, TimelineParams], Tensor]
     loss: Callable[[Tensor, Tensor, TimelineParams, TimelineFitted], Tensor]
     measure: Callable[[Array, Array, TimelineParams, TimelineFitted], Mapping[str, float]]
-    baselines: Callable[[Columns, Columns, TimelineParams, TimelineFitted, int], Baselines]
+    log_odds: Callable[[Tensor, TimelineParams, TimelineFitted], Tensor]
+    baselines: Callable[[Columns, Columns, TimelineParams, TimelineFitted, int], Rivals]
 
 
 def counted(rows: int, positives: int) -> dict[str, Any]:

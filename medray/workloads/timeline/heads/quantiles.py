@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from medray.errors import DataError
+from medray.errors import DataError, UsageError
 from medray.records import tasks
 from medray.records.steps import Channel, Vocabulary
 from medray.records.tokens import NONE, token
@@ -102,6 +102,13 @@ def _measure(
     return {"loss": float(_pinball(answer, observed_BH, params, fitted))}
 
 
+def _log_odds(answer_BHQ: Tensor, params: TimelineParams, fitted: TimelineFitted) -> Tensor:
+    raise UsageError(
+        "a forecast is a value, not a risk: it is not explained yet",
+        remedy="explain a package of the tasks event_within, time_to_event or recurrence",
+    )
+
+
 QUANTILES = Head(
     observe=_observe,
     sums=_sums,
@@ -111,5 +118,6 @@ QUANTILES = Head(
     answer=_answer,
     loss=_loss,
     measure=_measure,
+    log_odds=_log_odds,
     baselines=carried.quantiles,
 )

@@ -1,0 +1,93 @@
+"""Ingest of records killed at every kind of moment, and run again: the same to the bit."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from medray import storage
+from medray.dataset import open_any
+from tests.timelines import write_cohort
+
+PROJECT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-m", "tests.cluster.records_once"]
+
+
+Once = Callable[..., list[str]]
+
+
+@pytest.fixture
+def once(tmp_path: Path) -> Iterator[Once]:
+    """A function of N: names of the writes of a run; [] when it was killed after its Nth."""
+    with subprocess.Popen(
+        [*COMMAND, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=PROJECT,
+    ) as runner:
+        assert runner.stdin is not None
+        assert runner.stdout is not None
+        told, answers = runner.stdin, runner.stdout
+
+        def run(last: int = 0) -> list[str]:
+            told.write(f"{last}\n")
+            told.flush()
+            answer = json.loads(answers.readline())
+            assert answer["code"] == (-9 if last else 0)
+            return answer["writes"]
+
+        yield run
+        told.close()
+
+
+def state(root: Path) -> tuple[str, list[str], list[str]]:
+    """Fingerprint, the bytes of every published file of events, and the refused rows."""
+    output = str(root / "out")
+    uris = storage.table_files(f"{output}/dataset/events")
+    hashes = [hashlib.sha256(Path(uri).read_bytes()).hexdigest() for uri in uris]
+    refused = storage.read_table(f"{output}/inventory/refused").to_pylist()
+    return open_any(output).fingerprint(), hashes, sorted(map(str, refused))
+
+
+@pytest.mark.slow
+def test_killed_after_any_write_and_run_again(tmp_path: Path, once: Once) -> None:
+    write_cohort(tmp_path, 10)
+    with (tmp_path / "events/part0.csv").open("a") as file:
+        file.write("p000,noon,HR,80\np000,1,HR,1e400\n")
+    writes = once()
+    expected = state(tmp_path)
+    assert len(expected[2]) == 2
+    publication = writes.index("publish")
+    moments = {
+        "a heap laid down": 1,
+        "a shard gathered": publication - 6,
+        "a file moved into the table": publication,
+        "events published": publication + 1,
+        "facts published": writes.index("replace_table") + 1,
+        "all but the last words": len(writes) - 1,
+    }
+    for name, last in moments.items():
+        shutil.rmtree(tmp_path / "out")
+        once(last)
+        once()
+        assert state(tmp_path) == expected, name
+        assert not (tmp_path / "out/.staging").exists(), name
+
+
+@pytest.mark.slow
+def test_killed_between_tables_and_then_the_sources_change(tmp_path: Path, once: Once) -> None:
+    write_cohort(tmp_path, 10)
+    writes = once()
+    old = state(tmp_path)
+    extra = tmp_path / "events/part2.csv"
+    extra.write_text("stay,hours,code,value\np001,30,Lactate,9\n")
+    once(writes.index("publish") + 1)
+    extra.unlink()  # they are again what was published before
+    once()
+    assert state(tmp_path) == old
