@@ -34,7 +34,8 @@ Event = tuple[float | None, str, float | str | None]  # hours before the predict
 
 def params(**options: Any) -> TimelineParams:
     """A small network without randomness; `options` on top."""
-    given = {"hidden": 8, "embedding": 4, "dropout": 0.0, "predict_at": "end"} | options
+    given = {"hidden": 8, "embedding": 4, "dropout": 0.0, "predict_at": "end"}
+    given |= {"input_dropout": 0.0, "recurrent_dropout": 0.0} | options
     return TimelineParams(outcome=OutcomeSpec(column="died"), **given)
 
 

@@ -70,7 +70,8 @@ class Vocabulary(Section):
 class Steps:
     """Time steps of B histories, padded to the longest.
 
-    values  (B, T, V) float32, standardised; 0 where not observed. observed (B, T, V) bool.
+    values  (B, T, V) float32, standardised, the mean of a step; 0 where not observed.
+    least, greatest   (B, T, V) float32, of the same step. observed (B, T, V) bool.
     hours   (B, T) float32: before the prediction time, falling; padding 0. lengths (B,) int64.
     codes   (B, T, K) int64: 1-based places in `presence`, 0 padding.
     static  (B, S) float32, 0 where not known; static_known (B, S) bool.
@@ -78,6 +79,8 @@ class Steps:
     """
 
     values: Array
+    least: Array
+    greatest: Array
     observed: Array
     hours: Array
     lengths: Array
@@ -99,7 +102,7 @@ def steps_of(
 
     histories   TIMELINE columns: per event array B arrays of E values.
     step_hours  events of one interval, counted back from the prediction time, make one step, with
-                the mean of their values; absent: events of one moment do.
+                the mean, least and greatest of their values; absent: events of one moment do.
     max_steps   the latest so many are kept.
     """
     found = locate(histories, prediction_time, step_hours=step_hours, max_steps=max_steps)
@@ -118,7 +121,9 @@ def steps_of(
     strange += np.bincount(item_E[found.fact][~met], minlength=count)
     shape = (count, longest)
     return Steps(
-        values=values.reshape(*shape, values.shape[1]),
+        values=values[0].reshape(*shape, observed.shape[1]),
+        least=values[1].reshape(*shape, observed.shape[1]),
+        greatest=values[2].reshape(*shape, observed.shape[1]),
         observed=observed.reshape(*shape, observed.shape[1]),
         hours=found.hours,
         lengths=found.lengths,
@@ -235,7 +240,10 @@ def transformed(values: Array, channel: Channel) -> Array:
 def _values(
     row: Array, code: Array, text: Array, value: Array, rows: int, channels: Sequence[Channel]
 ) -> tuple[Array, Array, Array]:
-    """(rows, V) means and whether observed; per event whether its code has a channel."""
+    """(3, rows, V) mean, least and greatest, and (rows, V) whether observed.
+
+    And per event whether its code has a channel.
+    """
     width = len(channels)
     had = np.zeros(len(code), bool)
     flat: list[Array] = []
@@ -251,10 +259,22 @@ def _values(
         numbers.append(said)
     places = np.concatenate([*flat, np.empty(0, np.int64)])
     weights = np.concatenate([*numbers, np.empty(0)])
-    counts = np.bincount(places, minlength=rows * width)
-    sums = np.bincount(places, weights, minlength=rows * width)
-    means = (sums / np.maximum(counts, 1)).astype(np.float32)
-    return means.reshape(rows, width), (counts > 0).reshape(rows, width), had
+    values, observed = _of_places(places, weights, rows * width)
+    return values.reshape(3, rows, width), observed.reshape(rows, width), had
+
+
+def _of_places(places: Array, numbers: Array, size: int) -> tuple[Array, Array]:
+    """(3, size) float32 mean, least and greatest number of every place, and which have any."""
+    counts = np.bincount(places, minlength=size)
+    values = np.zeros((3, size), np.float32)
+    values[0] = np.bincount(places, numbers, minlength=size) / np.maximum(counts, 1)
+    observed = counts > 0
+    if len(places):
+        ordered = numbers[np.argsort(places, kind="stable")]
+        starts = (np.cumsum(counts) - counts)[observed]
+        values[1, observed] = np.minimum.reduceat(ordered, starts)
+        values[2, observed] = np.maximum.reduceat(ordered, starts)
+    return values, observed
 
 
 def members(
@@ -307,7 +327,7 @@ def _facts(
     values, known, had = _values(
         item_E[rows], code_E[rows], text_E[rows], value_E[rows], count, channels
     )
-    return values, known, had
+    return values[0], known, had
 
 
 def last_observed(observed_BTV: Array) -> Array:

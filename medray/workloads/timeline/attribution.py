@@ -31,14 +31,15 @@ TOLERANCE: Final = 0.01  # of the difference that is explained
 _NOISE = 1e-4  # differences of an answer in float32 that say nothing
 _POINTS: Final = (32, 64, 128, 256, 512)
 _VALUES_AT_ONCE = 1 << 22  # of the inputs, per pass
-_PATH = ("carried", "observed", "gap", "present", "facts")
+_TIMED = ("carried", "least", "greatest", "observed", "since", "gap")
+_PATH = (*_TIMED, "present", "facts")
 
 
 @dataclass(frozen=True, slots=True)
 class Attribution:
     """Credit for the inputs of one item, in the unit of the scalar, float64.
 
-    timed     (1, T, V): of value, mask and gap together. codes (1, T, K). facts (1, S).
+    timed     (1, T, V): of values, mask and gap together. codes (1, T, K). facts (1, S).
     answer    the scalar. bare: with the times of the entries alone. empty: of an empty record.
     error     what the credits miss of answer - bare.
     points    of the path.
@@ -120,6 +121,7 @@ def integrated_gradients(
     """
     item = trim(batch)
     ends = _ends(item)
+    shape = item["carried"].shape
     credit: dict[str, Array] = {}
     error, points = np.inf, 0
     # cuDNN's recurrences have no gradient in evaluation mode
@@ -135,7 +137,7 @@ def integrated_gradients(
             if abs(error) < max(tolerance * abs(answer - bare), _NOISE):
                 break
     return Attribution(
-        timed=credit["carried"] + credit["observed"] + credit["gap"],
+        timed=sum((credit[name] for name in _TIMED if credit[name].size), np.zeros(shape)),
         codes=credit["present"],
         facts=credit["facts"].reshape(1, 2, -1).sum(axis=1),
         answer=answer,
@@ -149,15 +151,20 @@ def integrated_gradients(
 def _ends(item: Batch) -> tuple[tuple[Tensor, Tensor], ...]:
     """Start and end of the path of every input in `_PATH`, each (1, …)."""
     hours = item["hours"]
-    gap = torch.log1p((hours[:, :1] - hours).clamp_min(0))[..., None].expand_as(item["since"])
+    never = torch.log1p((hours[:, :1] - hours).clamp_min(0))[..., None].expand_as(item["since"])
+    none = torch.zeros_like(never[..., :0])  # steps of one moment have no extremes
     ends = {
         "carried": item["carried"].float(),
+        "least": item.get("least", none),
+        "greatest": item.get("greatest", none),
         "observed": item["observed"].float(),
-        "gap": torch.log1p(item["since"].float()),
+        "since": torch.log1p(item["since"].float()),
+        "gap": torch.log1p(item["gap"].float()),
         "present": (item["codes"] > 0).float(),
         "facts": item["facts"].float(),
     }
-    starts = {name: torch.zeros_like(end) for name, end in ends.items()} | {"gap": gap}
+    starts = {name: torch.zeros_like(end) for name, end in ends.items()}
+    starts |= {"since": never, "gap": never}
     return tuple((starts[name].contiguous(), ends[name]) for name in _PATH)
 
 
@@ -167,16 +174,20 @@ def _batch(values: tuple[Tensor, ...], item: Batch) -> dict[str, Tensor]:
     count = len(inputs["carried"])
     fixed = {name: item[name].expand(count, *item[name].shape[1:]) for name in ("hours", "codes")}
     lengths = item["lengths"].expand(count)
-    return {**inputs, **fixed, "lengths": lengths, "since": torch.expm1(inputs["gap"])}
+    hours = {name: torch.expm1(inputs[name]) for name in ("since", "gap")}
+    return {**inputs, **hours, **fixed, "lengths": lengths}
 
 
 def _empty(item: Batch) -> dict[str, Tensor]:
     """One entry at the prediction time, in which nothing is known."""
-    first = {name: torch.zeros_like(item[name][:, :1]) for name in ("carried", "since", "codes")}
+    names = ("carried", "since", "gap", "codes")
+    first = {name: torch.zeros_like(item[name][:, :1]) for name in names}
     hours = torch.zeros_like(item["hours"][:, :1])
     facts, lengths = torch.zeros_like(item["facts"]), torch.ones_like(item["lengths"])
     return {
         **first,
+        "least": torch.zeros_like(first["carried"]),
+        "greatest": torch.zeros_like(first["carried"]),
         "observed": torch.zeros_like(first["carried"]),
         "present": torch.zeros_like(first["codes"], dtype=torch.float32),
         "hours": hours,
@@ -206,7 +217,9 @@ def _path_sum(
         values = [end.expand(count, *end.shape[1:]) for _, end in ends]
         for place, tensor in zip(used, moving, strict=True):
             values[place] = tensor
-        return scalar(modules, _batch(tuple(values), item))
+        # each network reads some of the gaps; captum wants a gradient of every input, if of 0
+        unread = sum(tensor.flatten(1).sum(1) for tensor in moving) * 0
+        return scalar(modules, _batch(tuple(values), item)) + unread
 
     width = sum(end.numel() for _, end in ends)
     with torch.enable_grad():

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from medray.models.rnn import Kind
+from medray.models.rnn import Kind, Pool
 from medray.records.steps import Vocabulary
 from medray.records.tasks import MeasureSpec, OutcomeSpec, PredictAt, PredictTimes
 from medray.spec.base import Section
@@ -30,12 +30,16 @@ class TimelineParams(Section):
     predict_at   `visits`: at every time with an event; `end`: at the last one; `{days: [2]}`: so
                  many days after the patient's start; `{code: X}`: at every event of this code.
     step_hours   events of one interval, counted back from the prediction, make one time step, with
-                 the mean of their values; absent: events of one moment do.
+                 the mean, least and greatest of their values; absent: events of one moment do.
     max_steps    the latest so many steps are read.
     network      elman, lstm, gru or gru_d; `networks` gives the members of an ensemble in turn.
     hidden, layers, embedding   units of a layer, layers stacked, length of a code's vector.
+    bidirectional  a second set of units reads from the prediction back to the start (of an
+                 ensemble with gru_d, the other members do: it reads forward only).
     pool         what is read beside the last state: the maximum or mean of all, or nothing.
+    dropout      share of the states hidden before the output, and between layers.
     input_dropout  share of the channels hidden from the network in training, per patient.
+    recurrent_dropout  share of the weights from state to state that an update does without.
     min_patients codes that fewer patients of `train` have are unknown to the model.
     channels, codes   most channels (numbers, texts), and most codes that have neither.
     members      networks trained side by side; their logits are averaged.
@@ -58,9 +62,11 @@ class TimelineParams(Section):
     hidden: int = Field(default=64, ge=1)
     layers: int = Field(default=1, ge=1, le=8)
     embedding: int = Field(default=32, ge=1)
-    pool: Literal["last", "max", "mean"] = "last"
+    bidirectional: bool = False
+    pool: Pool = "all"
     dropout: float = Field(default=0.3, ge=0, lt=1)
-    input_dropout: float = Field(default=0.0, ge=0, lt=1)
+    input_dropout: float = Field(default=0.1, ge=0, lt=1)
+    recurrent_dropout: float = Field(default=0.3, ge=0, lt=1)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     min_patients: int = Field(default=10, ge=1)
     channels: int = Field(default=256, ge=1)
@@ -112,6 +118,8 @@ class TimelineParams(Section):
     def _ensemble_is_whole(self) -> Self:
         if len(self.networks) > self.members:
             raise ValueError(f"{len(self.networks)} networks need as many `members` at least")
+        if self.bidirectional and {kind for _, kind in self.ensemble} == {"gru_d"}:
+            raise ValueError("gru_d reads forward only: leave `bidirectional` out")
         return self
 
     @property

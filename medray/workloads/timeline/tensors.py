@@ -20,7 +20,7 @@ Array = np.ndarray[Any, Any]
 OUTCOME = "outcome"  # observed value of an item, made by `Timeline.items`
 INPUTS = (*TIMELINE, "prediction_time")
 _ROWS = 512
-_IN_TIME = ("carried", "observed", "since", "gap", "hours", "codes")
+_IN_TIME = ("carried", "least", "greatest", "observed", "since", "gap", "hours", "codes")
 
 
 def steps(columns: Columns, params: TimelineParams, fitted: TimelineFitted) -> Steps:
@@ -51,7 +51,8 @@ def in_parts(columns: Columns, params: TimelineParams, fitted: TimelineFitted) -
 
 def collate(columns: Columns, params: TimelineParams, fitted: TimelineFitted) -> Batch:
     """`carried`, `observed`, `since`, `gap` (B, T, V), `hours` (B, T), `codes` (B, T, K), `lengths`
-    (B,), `facts` (B, 2S); `labels` (B,) when they are there."""  # noqa: D205, D209
+    (B,), `facts` (B, 2S); with steps of several moments `least`, `greatest` (B, T, V); `labels`
+    (B,) when they are there."""  # noqa: D205, D209
     found = steps(columns, params, fitted)
     carried, since = carried_forward(found)
     known = found.static_known.astype(np.float32)
@@ -65,6 +66,9 @@ def collate(columns: Columns, params: TimelineParams, fitted: TimelineFitted) ->
         "lengths": torch.from_numpy(found.lengths),
         "facts": torch.from_numpy(np.concatenate([found.static * known, known], axis=1)),
     }
+    if params.step_hours is not None:  # else a step is one moment, most often with one value
+        batch["least"] = torch.from_numpy(found.least)
+        batch["greatest"] = torch.from_numpy(found.greatest)
     if OUTCOME in columns:
         batch["labels"] = torch.from_numpy(np.asarray(columns[OUTCOME], np.float32))
     return batch

@@ -149,6 +149,9 @@ class Timeline:
                     dropout=params.dropout,
                     input_dropout=params.input_dropout,
                     pool=params.pool,
+                    recurrent_dropout=params.recurrent_dropout,
+                    bidirectional=params.bidirectional and kind != "gru_d",
+                    extremes=params.step_hours is not None,
                     outputs=HEADS[params.task].outputs(params, fitted),
                 )
             )

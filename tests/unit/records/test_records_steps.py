@@ -156,8 +156,11 @@ def random_steps(seed: int, count: int = 3, longest: int = 9, width: int = 4) ->
     hours = np.zeros((count, longest), np.float32)
     for row, length in enumerate(lengths):
         hours[row, :length] = np.sort(rng.uniform(0, 100, length))[::-1]
+    values = np.where(observed, rng.normal(size=observed.shape), 0).astype(np.float32)
     return Steps(
-        values=np.where(observed, rng.normal(size=observed.shape), 0).astype(np.float32),
+        values=values,
+        least=values,
+        greatest=values,
         observed=observed,
         hours=hours,
         lengths=lengths,

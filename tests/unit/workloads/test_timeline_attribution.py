@@ -20,7 +20,7 @@ def explain(modules: Any, items: Any, asked: TimelineParams) -> EventCredits:
 @lru_cache(maxsize=1)
 def gru() -> tuple[TimelineParams, Any]:
     torch.set_num_threads(1)
-    asked = params(network="gru")
+    asked = params(network="gru", pool="last")
     return asked, histories.trained(asked)
 
 
