@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from medray.ingest.records import RecordsSummary
     from medray.ingest.summary import IngestSummary
     from medray.inspection import Inspection
-    from medray.score.predictor import FilePrediction
+    from medray.score.prediction import FilePrediction, TablesPrediction
     from medray.score.summary import ScoreSummary
     from medray.spec.models import RunSpec
     from medray.train.driver import TrainResult
@@ -93,13 +93,30 @@ def score(
 
 
 def predict(
-    package: str, files: Sequence[str], explain: str | None = None, device: str = "auto"
-) -> list[FilePrediction]:
-    """Score files in this process, without Ray; `explain` is a folder for heat-map PNGs."""
+    package: str,
+    files: Sequence[str],
+    explain: str | None = None,
+    device: str = "auto",
+    *,
+    every: bool = False,
+    source: int | None = None,
+) -> Sequence[FilePrediction | TablesPrediction]:
+    """Score files in this process, without Ray.
+
+    Images: one answer per file; `explain` is a folder for heat-map PNGs. Tables of records (or
+    folders of them): one answer for all; `every`: at all times that the task learns from, instead
+    of the latest; `source`: which of the package's `records.sources` they are, from 1.
+    """
     from medray.score.predictor import Predictor
 
     predictor = Predictor(package, device=device)
-    return [predictor.predict_file(file, explain=explain) for file in files]
+    if predictor.package.records is not None:
+        from medray.score.files import predict_tables
+
+        return [predict_tables(predictor, files, explain=explain, every=every, source=source)]
+    from medray.score.pictures import predict_files
+
+    return predict_files(predictor, files, explain=explain, every=every, source=source)
 
 
 def explain(

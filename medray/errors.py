@@ -63,6 +63,7 @@ class Code(StrEnum):
     NO_LABEL = "no_label"  # no row of the label table matches
     UNEXPECTED_SHAPE = "unexpected_shape"  # the package does not take such an item
     NOT_SELECTED = "not_selected"  # the spec's `select` leaves it out
+    NO_HISTORY = "no_history"  # no event that the model reads, up to the prediction time
     NOT_FINITE = "not_finite"  # the model answered NaN or infinity
 
 

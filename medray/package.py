@@ -46,7 +46,7 @@ from medray.spec.load import dump_spec, parse_spec
 from medray.spec.models import RunSpec
 from medray.spec.pixels import PixelSpec
 from medray.spec.records import RecordsSpec
-from medray.workload import Columns, Workload
+from medray.workload import Batch, Columns, Workload
 
 Task = Workload[Any, Any]
 Array = np.ndarray[Any, Any]
@@ -320,7 +320,18 @@ def forward(
     fitted: BaseModel,
     device: torch.device,
 ) -> dict[str, Array]:
-    """Uncalibrated logits per target as float32, from columns of B rows; no gradients.
+    """Uncalibrated logits per target as float32, from columns of B rows; see `answer`."""
+    return answer(workload, modules, workload.collate(columns, params, fitted), params, device)
+
+
+def answer(
+    workload: Task,
+    modules: Mapping[str, nn.Module],
+    batch: Batch,
+    params: BaseModel,
+    device: torch.device,
+) -> dict[str, Array]:
+    """Uncalibrated logits per target as float32, from a batch of B rows; no gradients.
 
     Reduced-precision matrix units are not used, so that a GPU stays within the self-test. On a
     processor one thread computes, as in a worker of the cluster: the same sums in the same order
@@ -332,8 +343,8 @@ def forward(
         else _one_thread()
     )
     with torch.inference_mode(), exact:
-        batch = {k: v.to(device) for k, v in workload.collate(columns, params, fitted).items()}
-        answered = workload.predict(modules, batch, params)
+        there = {name: values.to(device) for name, values in batch.items()}
+        answered = workload.predict(modules, there, params)
         # Contiguous: safetensors writes the memory of a numpy view, not its values.
         return {
             name: np.ascontiguousarray(logits.float().cpu().numpy())

@@ -78,6 +78,8 @@ REFUSED_ROWS = pa.schema(
 
 # One row per item and target (multi-class: per class, named in text_value). Long form. A file
 # that gave no item is one row without frame and target. status: ok | rejected | ignored.
+# Of timelines: an item is patient@microseconds, and what a file is to images is the patient's whole
+# record: file_id is the patient, size its events, mtime_ns 63 bits of its SHA-256.
 PREDICTIONS = pa.schema(
     [
         pa.field("item_id", pa.string(), nullable=False),
@@ -87,6 +89,7 @@ PREDICTIONS = pa.schema(
         pa.field("size", pa.int64(), nullable=False),  # with mtime_ns: which version of the file
         pa.field("mtime_ns", pa.int64(), nullable=False),
         pa.field("frame", pa.int32()),
+        # timelines: up to when events count; images: when the score was made
         pa.field("prediction_time", pa.timestamp("us", tz="UTC")),
         pa.field("target", pa.string()),  # null where there is no score
         pa.field("score", pa.float64()),  # calibrated probability; of a forecast, a value

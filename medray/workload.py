@@ -3,9 +3,9 @@
 Shapes: B items of a batch. Missing labels are NaN, or -1 (multi-class).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -222,4 +222,31 @@ class Workload(Protocol[P, F]):
 
     def example(self, params: P, fitted: F, rows: int) -> Columns:
         """Synthetic input columns for a package's self-test, the same at every call."""
+        ...
+
+
+@runtime_checkable
+class RecordsWorkload(Workload[P, F], Protocol[P, F]):
+    """A task on patients' timelines: it can say when it predicts, and what it can read."""
+
+    def moments(self, columns: Columns, params: P, *, every: bool) -> Sequence[Sequence[int]]:
+        """Prediction times of every patient, microseconds since 1970.
+
+        every  all that the task learns from; else what one asks of a patient today.
+        """
+        ...
+
+    def framed(self, batch: Batch) -> Batch:
+        """A row as the networks read it when nothing stands beside it.
+
+        Rows of one shape are computed together: shapes must be few, and say how long rows are.
+        """
+        ...
+
+    def knows(self, codes: np.ndarray[Any, Any], fitted: F) -> np.ndarray[Any, Any]:
+        """Whether the model has ever seen a code (N,), for 64-bit names (N,)."""
+        ...
+
+    def reads(self, columns: Columns, fitted: F) -> np.ndarray[Any, Any]:
+        """How many events of every item say anything to the model (B,)."""
         ...

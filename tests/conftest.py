@@ -4,9 +4,14 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from medray.spec.models import RunSpec
 
 # Correctness is tested here, not speed: a busy machine must not fail an example.
 settings.register_profile("medray", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -23,6 +28,17 @@ def pseudonym_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         del os.environ["MEDRAY_KEY_FILE"]
     else:
         os.environ["MEDRAY_KEY_FILE"] = before
+
+
+@pytest.fixture(scope="session")
+def tiny_records(
+    tmp_path_factory: pytest.TempPathFactory, pseudonym_key: None
+) -> "tuple[Path, RunSpec]":
+    """A small model of patients' records, and the run that made it: to read, not to change."""
+    import tiny_records as made
+
+    folder = tmp_path_factory.mktemp("records")
+    return folder, made.trained(folder)
 
 
 @pytest.fixture(scope="session")

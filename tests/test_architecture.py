@@ -35,6 +35,7 @@ LAYERS: dict[str, int] = {
     "train": 6,
     "score": 6,
     "report": 6,
+    "serve": 7,
     "evaluate": 7,
     "inspection": 7,
     "explanation": 7,
@@ -52,7 +53,7 @@ ALLOWED_SIDEWAYS = {
     ("provenance", "storage"),
     ("api", "demo"),
 }
-RAY = {"ingest", "train", "score", "crossval"}
+RAY = {"ingest", "train", "score", "serve", "crossval"}
 TORCH = {
     "workload",
     "workloads",

@@ -135,21 +135,35 @@ def score(spec: Spec, sets: Sets = None) -> None:
 @app.command()
 def predict(
     package: Annotated[str, typer.Argument(help="The package's folder.")],
-    files: Annotated[list[str], typer.Argument(help="DICOM, PNG or JPEG files.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            help="DICOM, PNG or JPEG files; for a model of records CSV or Parquet tables, or "
+            "folders of them, in the form it was trained on."
+        ),
+    ],
     explain: Annotated[
         str | None, typer.Option(help="Write a heat map of each picture into this folder.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    every: Annotated[
+        bool, typer.Option("--all", help="Records: at all times, not only the latest.")
+    ] = False,
+    source: Annotated[
+        int | None,
+        typer.Option(min=1, help="Records: which of the package's sources the files are."),
+    ] = None,
 ) -> None:
     """Score single files, without Ray.
 
-    The same numbers as `score`; with --explain also a heat map of where the model looked.
+    The same numbers as `score`; with --explain also a heat map of where the model looked. Tables of
+    records: a line per patient, by pseudonym.
     """
     from medray import api
     from medray.cli import output
 
-    rows = api.predict(package, files, explain, device)
+    rows = api.predict(package, files, explain, device, every=every, source=source)
     output.predict(rows, as_json=as_json)
     raise typer.Exit(3 if all(row.rejected for row in rows) else 0)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from medray.ingest.records import RecordsSummary
     from medray.ingest.summary import IngestSummary
     from medray.inspection import Inspection
-    from medray.score.predictor import FilePrediction
+    from medray.score.prediction import FilePrediction, TablesPrediction
     from medray.score.summary import ScoreSummary
     from medray.train.driver import TrainResult
 
@@ -67,13 +67,15 @@ def score(summary: "ScoreSummary") -> None:
         _warn("the rejected share passed score.reject_limit (exit code 3); the scores stand")
 
 
-def predict(rows: Iterable["FilePrediction"], *, as_json: bool) -> None:
-    """One line or one JSON object per file, in the order given."""
-    for row in rows:
+def predict(found: Iterable["FilePrediction | TablesPrediction"], *, as_json: bool) -> None:
+    """One line or one JSON object per file, or per patient and moment, in order."""
+    for one in found:
         if as_json:
-            typer.echo(json.dumps(row.to_dict(), ensure_ascii=False))
+            for content in one.dicts():
+                typer.echo(json.dumps(content, ensure_ascii=False))
         else:
-            typer.echo(f"{row.file}  {row.headline()}")
+            for line in one.lines():
+                typer.echo(line)
 
 
 def explanation(found: "Explanation", files: Mapping[str, str], top: int, *, as_json: bool) -> None:

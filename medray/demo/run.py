@@ -70,7 +70,8 @@ def run_demo(
     package, file = str(run / "package"), _one_file(spec)
     explained = output / "heatmaps"
     rows = api.predict(package, [file], explain=str(explained))
-    clock(f"medray predict {package} {file} --explain {explained}", rows[0].headline(), explained)
+    said = next(rows[0].lines()).removeprefix(f"{file}  ")
+    clock(f"medray predict {package} {file} --explain {explained}", said, explained)
     return summary
 
 

@@ -20,11 +20,12 @@ import medray
 from medray import storage
 from medray.dataset import RecordsMeta, check_leaks
 from medray.dataset.records import read_records_meta, record_hashes
-from medray.errors import DataError, MedrayError, OutputConflictError, UsageError
+from medray.errors import DataError, OutputConflictError, UsageError
 from medray.ingest import shards, sources
 from medray.ingest.join import LabelTable, index_of, read_tables, take
 from medray.ingest.output import Output, locked, require_ours
 from medray.ingest.parts import Finished, Row
+from medray.ingest.rounds import Rounds, bring_in
 from medray.ingest.shards import SUBJECTS, Tally
 from medray.ingest.splits import assign
 from medray.ingest.summary import split_facts
@@ -130,7 +131,6 @@ _ITEM_COLUMNS = (
     *TIMELINE,
 )
 _NAMED = 5  # events: what fewer say may be a note about one patient, and packages carry the names
-_LENIENT = frozenset({"missing_value", "duplicate_event"})
 
 
 @dataclass(slots=True)
@@ -233,26 +233,9 @@ def _nothing_to_do(output: Output, started: float) -> RecordsSummary | None:
 def _bring_up(job: _Job, started: float) -> None:
     """Do the work; nothing is published before the check of leaks."""
     folder = storage.join(job.output.staging, job.identity[:24])
-    read = storage.join(folder, "scattered")
-    count = job.records.shards or sources.shards_of(job.units)
-    told = job.stage("read", "files")
-    scattered = shards.scatter(job.units, job.records, job.key, count, read, told)
-    bases = set(scattered.bases)
-    heaps = [
-        uri
-        for uri in storage.list_files(read)
-        if ".heap-" in uri and uri.rsplit(".heap-", 1)[0].rsplit(".", 1)[0] in bases
-    ]
-    gathered = shards.gather(
-        heaps,
-        count,
-        sum(scattered.receipts["events"].to_pylist()),
-        job.identity[:24],
-        storage.join(folder, "gathered"),
-        job.stage("sort", "shards"),
-    )
-    tally = shards.tally(scattered.receipts, gathered.receipts)
-    _count(job, tally, scattered)
+    rounds = bring_in(job.units, job.records, job.key, job.identity[:24], folder, job.stage)
+    scattered, gathered, tally = rounds.scattered, rounds.gathered, rounds.tally
+    _count(job, rounds)
     if not tally.events:
         raise _no_events(tally)
     uris = [base + shards.SUBJECTS_SUFFIX for base in gathered.bases]
@@ -275,21 +258,13 @@ def _no_events(tally: Tally) -> DataError:
     )
 
 
-def _count(job: _Job, tally: Tally, scattered: Finished) -> None:
-    refused = sum(tally.reasons.values())
-    if tally.read != tally.events + tally.dropped + refused:
-        raise MedrayError(
-            f"{tally.read} rows went in, {tally.events + tally.dropped + refused} came out: "
-            "nothing was published",
-            remedy="this is a defect of medray; ingest into a new output and report it",
-        )
-    summary = job.summary
+def _count(job: _Job, rounds: Rounds) -> None:
+    summary, tally = job.summary, rounds.tally
     summary.rows, summary.events, summary.dropped = tally.read, tally.events, tally.dropped
     summary.refused, summary.not_used = tally.reasons, tally.not_used
     summary.files = len({(unit["source"], unit["file"]) for unit in job.units})
-    summary.resumed = scattered.resumed
-    strict = sum(n for reason, n in tally.reasons.items() if reason not in _LENIENT)
-    summary.rejected_share = strict / tally.read if tally.read else 0.0
+    summary.resumed = rounds.scattered.resumed
+    summary.rejected_share = rounds.rejected_share
     summary.over_limit = summary.rejected_share > job.records.reject_limit
 
 

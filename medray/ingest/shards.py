@@ -60,6 +60,7 @@ EVENTS_SUFFIX, SUBJECTS_SUFFIX, REFUSED_SUFFIX = (
     ".subjects.parquet",
     ".refused.parquet",
 )
+SILENT_SUFFIX = ".silent.parquet"  # patients of a unit whose rows gave no event
 SUBJECTS = pa.schema(
     [
         pa.field("subject_id", pa.int64(), nullable=False),
@@ -120,6 +121,7 @@ def _scatter_one(
     reasons: Counter[str] = Counter()
     refused: list[pa.Table] = []
     heap = _Heap(base, shards)
+    seen: set[int] = set()
     read = dropped = events = 0
     not_used: Counter[str] = Counter()
     for batch in sources.read(unit, source, spec.codes, spec.drop):
@@ -128,15 +130,21 @@ def _scatter_one(
         not_used.update(batch.not_used)
         reasons.update(batch.refused["reason"].to_pylist())
         refused.append(batch.refused)
-        heap.add(_named(batch.events, key, numbers, unit))
+        heap.add(named_events(batch.events, key, numbers, unit))
+        seen.update(subject_number(key, name) for name in batch.silent)
     heap.close()
     _write_refused(base, refused, unit)
+    if seen:
+        silent = pa.table({"subject_id": pa.array(sorted(seen), pa.int64())})
+        storage.write_parquet(base + SILENT_SUFFIX, silent)
     counts = {"read": read, "dropped": dropped, "events": events}
     named = {name: unit[name] for name in ("file_id", "size", "mtime_ns")}
     return {**named, **counts, "reasons": json.dumps(reasons), "not_used": json.dumps(not_used)}
 
 
-def _named(events: pa.Table, key: bytes, numbers: dict[str, int], unit: Row) -> pa.Table:
+def named_events(
+    events: pa.Table, key: bytes, numbers: dict[str, int], unit: Mapping[str, Any]
+) -> pa.Table:
     """RAW_EVENTS with pseudonyms in the place of names, and where each row came from."""
     names = events["subject"].combine_chunks().dictionary_encode()
     for name in names.dictionary.to_pylist():
@@ -240,7 +248,37 @@ def _gather(rows: list[Row], base: str) -> pa.Table:
 
 
 def _gather_one(row: Row, base: str) -> Row:
-    table = storage.read_parquet(row["heaps"], _HEAP)
+    tidied = tidy(storage.read_parquet(row["heaps"], _HEAP))
+    if tidied.refused:
+        storage.write_parquet(base + REFUSED_SUFFIX, pa.concat_tables(tidied.refused))
+    shard, subjects = summarize_shard(tidied.kept)
+    events = tidied.kept.select(EVENTS.names).cast(EVENTS)
+    storage.write_parquet(base + EVENTS_SUFFIX, events)
+    storage.write_parquet(base + SUBJECTS_SUFFIX, subjects.cast(SUBJECTS))
+    named = {name: row[name] for name in ("file_id", "size", "mtime_ns")}
+    return {
+        **named,
+        "events": events.num_rows,
+        "reasons": json.dumps({**tidied.reasons, _BIRTH_AGAIN: tidied.births_again}),
+        "summary": shard.model_dump_json(),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Tidied:
+    """Named events of whole patients, sorted by patient and time; and what was left out.
+
+    births_again  a column of births says the same in every row: neither events nor refused.
+    """
+
+    kept: pa.Table
+    refused: list[pa.Table]
+    reasons: dict[str, int]
+    births_again: int
+
+
+def tidy(table: pa.Table) -> Tidied:
+    """Sort what `named` gives; take out doubles, and what comes before a birth."""
     table = table.sort_by(
         [("subject_id", "ascending"), ("time", "ascending"), ("code", "ascending")]
         + [(name, "ascending") for name in ("text_value", "numeric_value", *_FILE, "row")]
@@ -251,21 +289,10 @@ def _gather_one(row: Row, base: str) -> Row:
     said_again_N = double_N & ~birth_N & ~early_N
     counted = {Code.TIME_BEFORE_BIRTH: early_N, Code.DUPLICATE_EVENT: said_again_N}
     reasons = {str(code): int(mask.sum()) for code, mask in counted.items() if mask.any()}
-    reasons[_BIRTH_AGAIN] = int((double_N & birth_N & ~early_N).sum())
+    births_again = int((double_N & birth_N & ~early_N).sum())
     refused = [_refused(table, mask, code) for code, mask in counted.items() if mask.any()]
-    if refused:
-        storage.write_parquet(base + REFUSED_SUFFIX, pa.concat_tables(refused))
     kept = table.filter(pa.array(~(double_N | early_N)))
-    shard, subjects = summarize_shard(kept)
-    storage.write_parquet(base + EVENTS_SUFFIX, kept.select(EVENTS.names).cast(EVENTS))
-    storage.write_parquet(base + SUBJECTS_SUFFIX, subjects.cast(SUBJECTS))
-    named = {name: row[name] for name in ("file_id", "size", "mtime_ns")}
-    return {
-        **named,
-        "events": kept.num_rows,
-        "reasons": json.dumps(reasons),
-        "summary": shard.model_dump_json(),
-    }
+    return Tidied(kept, refused, reasons, births_again)
 
 
 def _statics_first(table: pa.Table) -> pa.Table:

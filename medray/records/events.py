@@ -4,7 +4,7 @@ Shapes: N rows of a batch.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -14,19 +14,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from medray.errors import Code, UsageError
-from medray.spec.records import CodeSpec, RecordSource
+from medray.spec.records import MICROSECONDS, CodeSpec, RecordSource
 
 Array = NDArray[Any]
 Objects = NDArray[np.object_]
 
 BIRTH: Final = "MEDS_BIRTH"  # MEDS 0.4, birth_code
-_MICROSECONDS: Final = {
-    "seconds": 1e6,
-    "minutes": 60e6,
-    "hours": 3600e6,
-    "days": 86400e6,
-    "years": 365.25 * 86400e6,
-}
 _SECONDS_OF_9999 = 253402300799.0
 _NULLS = frozenset({"", "na", "n/a", "nan", "null", "#n/a"})  # "none" is an answer: oedema, none
 EMPTY = frozenset({""})  # of names: Na is sodium
@@ -60,6 +53,7 @@ class Batch:
     read      events offered: rows, in the wide form cells that are not empty.
     dropped   of these, left out: codes that the spec drops, and what is not used.
     not_used  kinds of rows that no event is made of: how many.
+    silent    names of patients that rows name, but no event of the batch.
     """
 
     events: pa.Table
@@ -67,6 +61,7 @@ class Batch:
     read: int
     dropped: int
     not_used: Mapping[str, int] = field(default_factory=dict[str, int])
+    silent: tuple[str, ...] = ()
 
 
 def columns_of(source: RecordSource, names: Sequence[str]) -> tuple[str, ...]:
@@ -109,7 +104,8 @@ def normalise(
     time_N, wrong_N = _times(table, source)
     make = _wide if source.format == "wide" else _long
     frame = make(table, source, subject_N, time_N, wrong_N, row_N)
-    return judge(frame, codes, drop)
+    judged = judge(frame, codes, drop)
+    return replace(judged, silent=_silent(subject_N, judged.events))  # rows without a filled cell
 
 
 def names_of(column: pa.ChunkedArray) -> Objects:
@@ -149,7 +145,7 @@ def _times(table: pa.Table, source: RecordSource) -> tuple[Array, NDArray[np.boo
     column = table[source.time]
     if source.time_unit != "timestamp" and source.format != "meds":
         number_N = numbers(column)
-        scale = _MICROSECONDS[source.time_unit]
+        scale = MICROSECONDS[source.time_unit]
         fits_N = np.abs(number_N) < _SECONDS_OF_9999 * 1e6 / scale  # NaN does not
         micros_N = np.where(fits_N, np.round(np.where(fits_N, number_N, 0) * scale), 0)
         time_N = micros_N.astype("i8").view("M8[us]")
@@ -377,7 +373,15 @@ def judge(
     )
     others = dict(not_used or {})
     left_out = sum(others.values())
-    return Batch(events, refused, count + left_out, int(dropped_M.sum()) + left_out, others)
+    dropped = int(dropped_M.sum()) + left_out
+    silent = _silent(frame.subject, events)
+    return Batch(events, refused, count + left_out, dropped, others, silent)
+
+
+def _silent(subject_N: Objects, events: pa.Table) -> tuple[str, ...]:
+    """Names among those of the rows that no event has."""
+    said = set(events["subject"].unique().to_pylist())
+    return tuple({name for name in subject_N if name is not None} - said)
 
 
 def _convert(

@@ -49,6 +49,22 @@ class Vocabulary(Section):
     static: tuple[Channel, ...] = ()
     presence: tuple[int, ...] = ()
 
+    def knows(self, codes: Array) -> Array:
+        """Whether each code (N,) is one of them."""
+        channels = (channel.code for channel in (*self.timed, *self.static))
+        return np.isin(codes, [*channels, *self.presence])
+
+    def reads(self, time: Array, code: Array, text: Array, value: Array) -> Array:
+        """Whether each event (N,) says anything to a network: its code is known, and its value."""
+        fact = time == NO_TIME
+        found = ~fact & np.isin(code, self.presence)
+        for channels, here in ((self.timed, ~fact), (self.static, fact)):
+            numbers = [channel.code for channel in channels if channel.text == NONE]
+            texts = [channel.code for channel in channels if channel.text != NONE]
+            found |= here & np.isin(code, numbers) & ~np.isnan(value)
+            found |= here & np.isin(code, texts) & (text != NONE)
+        return found
+
 
 @dataclass(frozen=True, slots=True)
 class Steps:

@@ -119,6 +119,11 @@ def cut(columns: Mapping[str, Array], predict_at: PredictTimes) -> ColumnArrays:
     events the patient's item before it holds already. Times without any event before them give no
     item: there is nothing to predict from. A birth is no visit, and nothing to predict from.
     """
+    return cut_at(columns, moments(columns, predict_at))
+
+
+def cut_at(columns: Mapping[str, Array], times_N: Sequence[Sequence[int]]) -> ColumnArrays:
+    """Items at given times of every patient; see `cut`."""
     rows: list[int] = []
     times: list[int] = []
     ends: list[int] = []
@@ -126,11 +131,10 @@ def cut(columns: Mapping[str, Array], predict_at: PredictTimes) -> ColumnArrays:
     for row, all_times in enumerate(columns["event_time"]):
         facts = int(np.searchsorted(all_times, NO_TIME, side="right"))
         timed = all_times[facts:]
-        alive = columns["event_code"][row] != _BIRTH
-        alive[:facts] = False
+        alive = _alive(columns, row)
         first = int(all_times[alive][0]) if alive.any() else 0
         before = 0
-        for moment in _moments(columns, row, alive, predict_at):
+        for moment in times_N[row]:
             if not alive.any() or first > moment:
                 continue
             end = facts + int(np.searchsorted(timed, moment, side="right"))
@@ -155,10 +159,26 @@ def cut(columns: Mapping[str, Array], predict_at: PredictTimes) -> ColumnArrays:
     return items | {"item_id": names, "row": index, "told": np.array(told, np.int64)}
 
 
-def _moments(
-    columns: Mapping[str, Array], row: int, alive: Array, predict_at: PredictTimes
-) -> list[int]:
-    """Prediction times of one patient, rising; `alive` (E,): events with a time, but no birth."""
+def moments(
+    columns: Mapping[str, Array], predict_at: PredictTimes, *, every: bool = True
+) -> list[list[int]]:
+    """Prediction times of N patients, rising.
+
+    every  False: what one asks about a patient today: of visits and events the last one, of
+           landmarks still all.
+    """
+    found = [_moments(columns, row, predict_at) for row in range(len(columns["event_time"]))]
+    landmarks = isinstance(predict_at, PredictAt) and predict_at.code is None
+    return found if every or landmarks else [times[-1:] for times in found]
+
+
+def _alive(columns: Mapping[str, Array], row: int) -> Array:
+    """Events of one patient (E,) with a time, but no birth."""
+    return (columns["event_time"][row] != NO_TIME) & (columns["event_code"][row] != _BIRTH)
+
+
+def _moments(columns: Mapping[str, Array], row: int, predict_at: PredictTimes) -> list[int]:
+    alive = _alive(columns, row)
     times = columns["event_time"][row][alive]
     if isinstance(predict_at, PredictAt):
         if predict_at.code is not None:

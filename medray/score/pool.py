@@ -1,11 +1,12 @@
-"""The two stages on Ray Data: readers on processors, scorers wherever the model should run.
+"""The stages on Ray Data: readers on processors, scorers wherever the model should run.
 
 Readers and scorers are actors, so that a decode child and a model are started once per actor.
 Ray holds only what is between the stages; everything durable is written by the scorers.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -13,64 +14,94 @@ from medray import storage
 from medray.errors import MedrayError
 from medray.ingest.parts import Row
 from medray.score.stages import Job, Reader, Scorer
+from medray.spec.models import ScoreSpec
 from medray.spec.pixels import PixelSpec
 
+if TYPE_CHECKING:
+    from ray.data import Dataset
 
-def run_on_ray(
-    files: Sequence[Row],
-    job: Job,
-    *,
-    actors: int,
-    gpus_per_actor: float,
-    batch_size: int,
-    files_per_task: int,
+
+def images_on_ray(
+    files: Sequence[Row], job: Job, pixels: PixelSpec, section: ScoreSpec
 ) -> Iterator[pa.Table]:
     """Read, decode and score files; yields file_id and file_items of what has been written.
 
-    The plan is a file, not an argument, so that Ray never holds the whole job; the reader packs
-    small files into one block, so the plan is cut into blocks of one row again.
     Raises MedrayError when a worker fails for another reason than its data.
     """
     import ray.data
-    from ray.exceptions import RayError
+
+    size = section.files_per_task
+    tasks = [files[at : at + size] for at in range(0, len(files), size)]
+    planned = _planned([{"files": json.dumps(list(task))} for task in tasks], job)
+    readers, reader_cpus, scorer_cpus = _share(_cpus(), section.actors, len(tasks))
+    read = planned.map_batches(
+        _ReaderActor,
+        fn_constructor_args=(pixels,),
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=readers),
+        num_cpus=reader_cpus,
+        batch_format="pyarrow",
+        batch_size=1,
+    )
+    yield from _drained(_scored(read, Scorer, job, section, scorer_cpus, section.batch_size))
+
+
+def records_on_ray(
+    tasks: Sequence[Mapping[str, Any]], scorer: type, job: Job, section: ScoreSpec
+) -> Iterator[pa.Table]:
+    """Score shards of records, a row of `tasks` each; yields as `images_on_ray` does."""
+    planned = _planned(tasks, job)
+    cpus = min(1.0, _cpus() / section.actors)
+    yield from _drained(_scored(planned, scorer, job, section, cpus, 1))
+
+
+def _planned(rows: Sequence[Mapping[str, Any]], job: Job) -> "Dataset":
+    """Read a plan whose every row is a task.
+
+    The plan is a file, not an argument, so that Ray never holds the whole job; the reader packs
+    small files into one block, so the plan is cut into blocks of one row again.
+    """
+    import ray.data
 
     from medray.ingest.cluster import ensure_ray
 
     ensure_ray()
     plan = storage.join(job.folder, "plan", "plan.parquet")
-    tasks = [files[at : at + files_per_task] for at in range(0, len(files), files_per_task)]
-    rows = [{"files": json.dumps(list(task))} for task in tasks]
-    storage.write_parquet(plan, pa.Table.from_pylist(rows))
+    storage.write_parquet(plan, pa.Table.from_pylist([dict(row) for row in rows]))
     fs, path = storage.filesystem(plan)
-    readers, reader_cpus, scorer_cpus = _share(
-        ray.cluster_resources().get("CPU", 1.0), actors, len(tasks)
+    return ray.data.read_parquet(path, filesystem=fs).repartition(target_num_rows_per_block=1)
+
+
+def _scored(
+    data: "Dataset", scorer: type, job: Job, section: ScoreSpec, cpus: float, batch_size: int
+) -> "Dataset":
+    """The second stage: every actor loads the model once."""
+    import ray.data
+
+    return data.map_batches(
+        scorer,
+        fn_constructor_args=(job,),
+        compute=ray.data.ActorPoolStrategy(size=section.actors),
+        num_cpus=cpus,
+        num_gpus=section.gpus_per_actor or None,
+        batch_format="pyarrow",
+        batch_size=batch_size,
     )
-    scored = (
-        ray.data.read_parquet(path, filesystem=fs)
-        .repartition(target_num_rows_per_block=1)
-        .map_batches(
-            _ReaderActor,
-            fn_constructor_args=(job.pixels,),
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=readers),
-            num_cpus=reader_cpus,
-            batch_format="pyarrow",
-            batch_size=1,
-        )
-        .map_batches(
-            Scorer,
-            fn_constructor_args=(job,),
-            compute=ray.data.ActorPoolStrategy(size=actors),
-            num_cpus=scorer_cpus,
-            num_gpus=gpus_per_actor or None,
-            batch_format="pyarrow",
-            batch_size=batch_size,
-        )
-    )
+
+
+def _drained(data: "Dataset") -> Iterator[pa.Table]:
+    from ray.exceptions import RayError
+
     try:
-        for batch in scored.iter_batches(batch_size=None, batch_format="pyarrow"):
+        for batch in data.iter_batches(batch_size=None, batch_format="pyarrow"):
             yield pa.table(batch)
     except RayError as error:
         raise _as_medray(error) from error
+
+
+def _cpus() -> float:
+    import ray
+
+    return float(ray.cluster_resources().get("CPU", 1.0))
 
 
 class _ReaderActor:

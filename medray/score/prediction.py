@@ -3,11 +3,14 @@
 Plain values: imports neither torch nor ray.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from itertools import groupby
 from typing import Any
 
 from medray.errors import Code
+from medray.spec.records import MICROSECONDS, TimeUnit
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,8 @@ class ItemKey:
     subject_id: str | None
     study_id: str | None
     file_id: str
-    frame: int | None
+    frame: int | None = None
+    prediction_time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,7 @@ class PredictionRow:
     study_id: str | None
     file_id: str
     frame: int | None
+    prediction_time: datetime | None
     target: str | None
     score: float | None
     decision: bool | None
@@ -60,10 +65,16 @@ class PredictionRow:
     status: str
     reason: str | None
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON data."""
+        time = self.prediction_time
+        return asdict(self) | {"prediction_time": None if time is None else time.isoformat()}
+
 
 def rows_of(key: ItemKey, outcome: Outcome) -> Iterator[PredictionRow]:
     """Rows of one item: one per score, or a single rejected one."""
-    ids = (key.item_id, key.subject_id, key.study_id, key.file_id, key.frame)
+    file = (key.file_id, key.frame, key.prediction_time)
+    ids = (key.item_id, key.subject_id, key.study_id, *file)
     if outcome.reason is not None:
         yield PredictionRow(*ids, None, None, None, None, "rejected", str(outcome.reason))
         return
@@ -102,6 +113,14 @@ class FilePrediction:
         several = len({row.item_id for row in self.rows}) > 1
         return ", ".join(_line(row, several) for row in _shown(self.rows))
 
+    def lines(self) -> Iterator[str]:
+        """What people read."""
+        yield f"{self.file}  {self.headline()}"
+
+    def dicts(self) -> Iterator[dict[str, Any]]:
+        """What programs read: an object per line."""
+        yield self.to_dict()
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
         return {
@@ -109,9 +128,78 @@ class FilePrediction:
             "package": self.package,
             "status": "rejected" if self.rejected else "ok",
             "detail": self.detail,
-            "rows": [asdict(row) for row in self.rows],
+            "rows": [row.to_dict() for row in self.rows],
             "pictures": list(self.pictures),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class TablesPrediction:
+    """All that `predict` says about tables of records.
+
+    rows       one per patient, moment and score, or a rejected one.
+    events     that were read; `refused`: rows that became none, reason → count.
+    unknown    events whose code the model has never seen: code → count.
+    time_unit  what times are told in: `timestamp`, or a unit since the patient's own start.
+    """
+
+    package: str
+    rows: tuple[PredictionRow, ...]
+    events: int
+    refused: Mapping[str, int]
+    unknown: Mapping[str, int]
+    time_unit: TimeUnit = "timestamp"
+
+    @property
+    def rejected(self) -> bool:
+        """Whether no item was scored."""
+        return all(row.status == "rejected" for row in self.rows)
+
+    def lines(self) -> Iterator[str]:
+        """A line per item, then what was not read."""
+        for rows in self._items():
+            said = ", ".join(_line(row, several=False) for row in _shown(rows))
+            yield f"{rows[0].subject_id}  {_moment(rows[0].prediction_time, self.time_unit)}{said}"
+        refused = ", ".join(f"{count:,} {reason}" for reason, count in self.refused.items())
+        yield f"{self.events:,} events read" + (f"; rows refused: {refused}" if refused else "")
+        if self.unknown:
+            yield strange(self.unknown, self.events)
+
+    def dicts(self) -> Iterator[dict[str, Any]]:
+        """An object per item; last, one of what was read."""
+        for rows in self._items():
+            first = rows[0].to_dict()
+            names = ("item_id", "subject_id", "prediction_time", "status", "reason")
+            scores = [asdict(row) for row in rows if row.status == "ok"]
+            kept = ("target", "score", "decision", "text_value")
+            said = [{name: score[name] for name in kept} for score in scores]
+            yield {name: first[name] for name in names} | {"scores": said}
+        counts = {"refused": dict(self.refused), "unknown_codes": dict(self.unknown)}
+        yield {"package": self.package, "events": self.events, **counts}
+
+    def _items(self) -> Iterator[list[PredictionRow]]:
+        for _, rows in groupby(self.rows, lambda row: row.item_id):
+            yield list(rows)
+
+
+def strange(unknown: Mapping[str, int], events: int) -> str:
+    """Say which codes a model has never seen."""
+    most = sorted(unknown.items(), key=lambda pair: (-pair[1], pair[0]))
+    named = ", ".join(f"{code} ({count:,})" for code, count in most[:8])
+    rest = f" and {len(most) - 8:,} more" if len(most) > 8 else ""
+    return (
+        f"{sum(unknown.values()):,} of {events:,} events have codes that the model has never "
+        f"seen: {named}{rest}"
+    )
+
+
+def _moment(time: datetime | None, unit: TimeUnit) -> str:
+    if time is None:
+        return ""
+    if unit == "timestamp":
+        return f"{time:%Y-%m-%d %H:%M}  "
+    gone = (time - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1e6 / MICROSECONDS[unit]
+    return f"{gone:.6g} {unit}  "
 
 
 def _shown(rows: Sequence[PredictionRow]) -> list[PredictionRow]:

@@ -26,12 +26,13 @@ from medray.ingest.parts import KEY_FIELDS, Row
 from medray.ingest.scan import read_source
 from medray.package import Task
 from medray.schema import PREDICTIONS
+from medray.score.pictures import Pictures
 from medray.score.prediction import ItemKey, Outcome, rows_of
 from medray.score.predictor import Predictor
 from medray.spec.pixels import PixelSpec
 
 _KEY = [field.name for field in KEY_FIELDS]
-_FILE_ITEMS = pa.field("file_items", pa.int32(), nullable=False)  # rows that stage one makes of it
+_FILE_ITEMS = pa.field("file_items", pa.int32(), nullable=False)  # items that are made of it
 _ITEM = ("item_id", "subject_id", "study_id", "frame")
 ITEMS = pa.schema(
     [
@@ -59,7 +60,6 @@ class Job:
 
     package_uri: str
     package: str
-    pixels: PixelSpec
     folder: str
     device: str
     task: Task | None = None
@@ -137,17 +137,17 @@ class Scorer:
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._predictor = Predictor(job.package_uri, job.device, job.task)
+        self._pictures = Pictures(Predictor(job.package_uri, job.device, job.task))
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Score and write; returns file_id and file_items of the rows, for progress."""
         if table.num_rows:
-            scored = score_items(self._predictor, table, self._job)
-            storage.write_parquet(storage.join(self._job.folder, _chunk_name(table)), scored)
+            scored = score_items(self._pictures, table, self._job)
+            storage.write_parquet(storage.join(self._job.folder, chunk_name(table)), scored)
         return table.select(["file_id", _FILE_ITEMS.name])
 
 
-def score_items(predictor: Predictor, table: pa.Table, job: Job) -> pa.Table:
+def score_items(model: Pictures, table: pa.Table, job: Job) -> pa.Table:
     """Rows of SCORED for a table of ITEMS: one per item and target, or one rejected row."""
     shapes, dtypes = table["shape"].to_pylist(), table["dtype"].to_pylist()
     pictures = {
@@ -155,17 +155,19 @@ def score_items(predictor: Predictor, table: pa.Table, job: Job) -> pa.Table:
         for at, pixels in enumerate(table["pixels"])
         if pixels.is_valid
     }
-    answers = dict(zip(pictures, predictor.predict_arrays(list(pictures.values())), strict=True))
+    answers = dict(zip(pictures, model.predict_arrays(list(pictures.values())), strict=True))
     # The run is named when it is published: another one may finish this one's work.
     ours = {"prediction_time": datetime.now(UTC), "package": job.package, "run": ""}
     rows: list[dict[str, Any]] = []
     for at, item in enumerate(table.drop_columns(["pixels", "shape", "dtype"]).to_pylist()):
         outcome = answers[at] if at in answers else Outcome((), Code(item["reason"]))
-        key = ItemKey(*(item[field] for field in ItemKey.__slots__))
+        ids = (item["item_id"], item["subject_id"], item["study_id"], item["file_id"])
+        key = ItemKey(*ids, item["frame"])
         rows.extend(item | asdict(row) | ours for row in rows_of(key, outcome))
     return pa.Table.from_pylist(rows, schema=SCORED)
 
 
-def _chunk_name(table: pa.Table) -> str:
+def chunk_name(table: pa.Table) -> str:
+    """Name a chunk by the versions of the files, and the items, that are in it."""
     names = json.dumps([table[name].to_pylist() for name in (*_KEY, "item_id")])
     return f"{hashlib.sha256(names.encode()).hexdigest()[:24]}.parquet"

@@ -5,12 +5,14 @@ Carries pseudonyms, never identifiers.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
+
+from medray.score.prediction import strange
 
 BINS = 10
 TOP_STUDIES = 10
@@ -19,8 +21,10 @@ TOP_STUDIES = 10
 class TargetSummary(BaseModel):
     """One target, or one class of a multi-class target.
 
-    histogram    items per tenth of 0..1; the last bin holds 1.0.
-    positive     items decided positive (multi-class: items of this class).
+    histogram    items per tenth of 0..1; the last bin holds 1.0. None of values that are no
+                 probabilities.
+    positive     items decided positive (multi-class: items of this class); absent where nothing is
+                 decided upon.
     top_studies  the studies of the highest score: pseudonym, mean, max, items.
     """
 
@@ -29,7 +33,7 @@ class TargetSummary(BaseModel):
     target: str
     text_value: str | None
     items: int
-    positive: int
+    positive: int | None
     histogram: tuple[int, ...]
     top_studies: tuple[dict[str, Any], ...]
 
@@ -37,6 +41,8 @@ class TargetSummary(BaseModel):
 class ScoreSummary(BaseModel):
     """One run of `score`.
 
+    unit           what a file of the other names is here: `files` and ZIP members of an archive,
+                   or `patients`, whose record changes as a file does.
     files_seen     files and ZIP members in the archive.
     files_new      those that this package had not scored, in this version of the file.
     files_scored   new files with at least one scored item.
@@ -45,12 +51,16 @@ class ScoreSummary(BaseModel):
     studies        studies with a scored item.
     files_resumed  new files that an interrupted run had already worked on.
     over_limit     rejected share of the readable new files passes `score.reject_limit`.
+    events         records: that were read; rows_refused: rows that became none, reason → count;
+                   rows_over_limit: their share passes the `reject_limit` of the package's records.
+    unknown_codes  events whose code the model has never seen: code → count.
     """
 
     model_config = ConfigDict(frozen=True)
 
     package: str
     run: str | None
+    unit: str = "files"
     files_seen: int
     files_new: int
     files_scored: int
@@ -67,26 +77,31 @@ class ScoreSummary(BaseModel):
     over_limit: bool
     targets: tuple[TargetSummary, ...]
     predictions: str
+    events: int = 0
+    rows_refused: dict[str, int] = {}
+    rows_over_limit: bool = False
+    unknown_codes: dict[str, int] = {}
 
     def headline(self) -> str:
         """One line for people."""
         if not self.files_new:
             return (
-                f"nothing new: {self.package} has scored all {self.files_seen:,} files of the "
-                "archive before"
+                f"nothing new: {self.package} has scored all {self.files_seen:,} {self.unit} before"
             )
         refused = f", {self.files_rejected:,} rejected" if self.files_rejected else ""
-        return (
-            f"{self.items:,} items of {self.files_scored:,} new files scored by {self.package}"
-            f"{refused}; {self.files_seen:,} files seen"
+        said = (
+            f"{self.items:,} items of {self.files_scored:,} new {self.unit} scored by "
+            f"{self.package}{refused}; {self.files_seen:,} {self.unit} seen"
         )
+        return f"{said}; {strange(self.unknown_codes, self.events)}" if self.unknown_codes else said
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data for people: the counts, without the histograms."""
         content = self.model_dump(mode="json", exclude={"targets"})
         for target in self.targets:
             name = f"{target.target} {target.text_value or ''}".strip()
-            content[f"positive {name}"] = target.positive
+            if target.positive is not None:
+                content[f"positive {name}"] = target.positive
         return content
 
 
@@ -100,8 +115,13 @@ def summarize(
     seconds: float,
     reject_limit: float,
     predictions: str,
+    facts: Mapping[str, Any] | None = None,
 ) -> ScoreSummary:
-    """Summarise the rows of PREDICTIONS that one run has made."""
+    """Summarise the rows of PREDICTIONS that one run has made.
+
+    facts  what was counted while reading records: fields of ScoreSummary.
+    """
+    told = dict(facts or {})
     files = _status_of_files(rows)
     counts = Counter(status for status, _ in files.values())
     rejected = Counter(reason for status, reason in files.values() if status == "rejected")
@@ -125,9 +145,11 @@ def summarize(
         files_resumed=files_resumed,
         seconds=round(seconds, 2),
         files_per_s=round(len(files) / seconds, 2) if seconds > 0 else 0.0,
-        over_limit=counts["rejected"] > reject_limit * readable,
+        over_limit=counts["rejected"] > reject_limit * readable
+        or told.get("rows_over_limit", False),
         targets=_targets(good),
         predictions=predictions,
+        **told,
     )
 
 
@@ -157,12 +179,14 @@ def _targets(good: pa.Table) -> tuple[TargetSummary, ...]:
 
 def _target(key: tuple[str, str | None], rows: pa.Table) -> TargetSummary:
     scores = rows["score"].to_numpy(zero_copy_only=False)
-    histogram, _ = np.histogram(scores, bins=BINS, range=(0.0, 1.0))
+    decisions = [decision for decision in rows["decision"].to_pylist() if decision is not None]
+    share = bool(((scores >= 0) & (scores <= 1)).all())
+    histogram = np.histogram(scores, bins=BINS, range=(0.0, 1.0))[0] if share else ()
     return TargetSummary(
         target=key[0],
         text_value=key[1],
         items=rows.num_rows,
-        positive=sum(rows["decision"].to_pylist()),
+        positive=sum(decisions) if decisions else None,
         histogram=tuple(int(count) for count in histogram),
         top_studies=_top_studies(rows["study_id"].to_pylist(), scores.tolist()),
     )

@@ -6,7 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from medray.spec.base import Section
 from medray.spec.pixels import PixelSpec
-from medray.spec.records import RecordsSpec
+from medray.spec.records import RecordSource, RecordsSpec
 
 SPLITS = ("train", "tuning", "held_out")
 
@@ -195,15 +195,30 @@ class EvaluateSpec(Section):
     baselines: bool = True
 
 
+class RecordsScoreSpec(Section):
+    """A night's work on records.
+
+    sources  tables to score; absent: those of `records`. Codes, units and what is left out are
+             the package's own.
+    at       `latest`: what one asks today, of visits at the last one; `all`: at every moment that
+             the task learns from.
+    """
+
+    sources: tuple[RecordSource, ...] | None = Field(default=None, min_length=1)
+    at: Literal["latest", "all"] = "latest"
+
+
 class ScoreSpec(Section):
     """A night's work.
 
     archive       what to score; absent: the archive of `ingest`.
+    records       the same for a package of records.
     package       the package's folder; absent: the one this spec's `train` makes.
     actors        model replicas, each loading the model once.
     """
 
     archive: tuple[str, ...] | None = None
+    records: RecordsScoreSpec = RecordsScoreSpec()
     package: str | None = None
     actors: int = Field(default=1, ge=1)
     gpus_per_actor: float = Field(default=0, ge=0)

@@ -7,6 +7,13 @@ from pydantic import Field, field_validator, model_validator
 from medray.spec.base import Section
 
 TimeUnit = Literal["timestamp", "seconds", "minutes", "hours", "days", "years"]
+MICROSECONDS: dict[TimeUnit, float] = {
+    "seconds": 1e6,
+    "minutes": 60e6,
+    "hours": 3600e6,
+    "days": 86400e6,
+    "years": 365.25 * 86400e6,
+}
 
 
 class CodeSpec(Section):

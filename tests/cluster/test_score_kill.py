@@ -16,6 +16,7 @@ from scans import add_refused, write_archive
 from tiny import TINY, make_package
 
 from medray import storage
+from medray.score.pictures import Pictures
 from medray.score.predictor import Predictor
 
 FILES = 260  # more than are scored without Ray
@@ -100,8 +101,8 @@ def test_killed_at_three_moments_each_item_stands_once(folder: Path):
 
 def _same_as_predict(folder: Path, rows: list[dict[str, object]]) -> None:
     scored = {(row["item_id"], row["target"], row["text_value"]): row["score"] for row in rows}
-    predictor = Predictor(str(folder / "run" / "package"), workload=TINY)
+    pictures = Pictures(Predictor(str(folder / "run" / "package"), workload=TINY))
     for path in sorted((folder / "archive").rglob("scan*.dcm"))[::20]:
-        for row in predictor.predict_bytes(path.name, path.read_bytes()):
+        for row in pictures.predict_bytes(path.name, path.read_bytes()):
             key = (row.item_id, row.target, row.text_value)
             assert scored[key] == pytest.approx(row.score, abs=1e-6)

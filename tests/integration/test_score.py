@@ -14,6 +14,7 @@ from medray.errors import OutputConflictError, PackageError, UsageError
 from medray.ingest.output import locked
 from medray.schema import PREDICTIONS
 from medray.score.batch import score
+from medray.score.pictures import Pictures
 from medray.score.predictor import Predictor
 from medray.score.summary import ScoreSummary
 from medray.spec.models import RunSpec, ScoreSpec
@@ -60,9 +61,9 @@ def test_every_file_is_scored_once_and_as_predict_does(folder: Path):
     assert set(rows["run"].to_pylist()) == {summary.run}
     scored = _by_item(folder)
     assert len(scored) == 14 * TARGETS
-    predictor = Predictor(str(folder / "run" / "package"), workload=TINY)
+    pictures = Pictures(Predictor(str(folder / "run" / "package"), workload=TINY))
     for path in sorted((folder / "archive").rglob("*.dcm")):
-        for row in predictor.predict_bytes(path.name, path.read_bytes()):
+        for row in pictures.predict_bytes(path.name, path.read_bytes()):
             key = (row.item_id, row.target or "", row.text_value)
             assert row.score == pytest.approx(scored.pop(key), abs=1e-6)
     assert not scored

@@ -17,6 +17,7 @@ from medray import storage
 from medray.errors import OutputConflictError, PackageError
 from medray.package import add_evaluation, open_package
 from medray.score.batch import score
+from medray.score.pictures import Pictures
 from medray.score.predictor import Predictor
 from medray.spec.models import ScoreSpec
 
@@ -96,9 +97,9 @@ def test_a_night_in_a_bucket(bucket: str, tmp_path: Path):
     rows = storage.read_table(f"{bucket}/run/predictions").to_pylist()
     assert len(rows) == 5 * 4
     scored = {(r["item_id"], r["target"], r["text_value"]): r["score"] for r in rows}
-    predictor = Predictor(package.uri, workload=TINY)
+    pictures = Pictures(Predictor(package.uri, workload=TINY))
     for path in (tmp_path / "archive").rglob("*.dcm"):
-        for row in predictor.predict_bytes(path.name, path.read_bytes()):
+        for row in pictures.predict_bytes(path.name, path.read_bytes()):
             key = (row.item_id, row.target, row.text_value)
             assert scored[key] == pytest.approx(row.score, abs=1e-6)
     assert not any("/.staging/" in uri for uri in storage.list_files(f"{bucket}/run"))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from medray.records.steps import Steps, carried_forward, gaps, steps_of
 from medray.records.tasks import TIMELINE
@@ -79,6 +80,21 @@ def trim(batch: Batch) -> Batch:
     return {
         name: values[:, :longest] if name in _IN_TIME else values for name, values in batch.items()
     }
+
+
+def framed(batch: Batch) -> Batch:
+    """Trimmed to its steps; places for codes padded to the next of few fixed numbers."""
+    padded = dict(trim(batch))
+    codes = padded["codes"]
+    most = int((codes != 0).sum(dim=2).max()) if codes.numel() else 0
+    padded["codes"] = functional.pad(codes[:, :, :most], [0, _frame(most) - most])
+    return padded
+
+
+def _frame(size: int) -> int:
+    """The next of 0, 1, 2, 3, 4, 6, 8, 12, 16, 24, …: at most a third of it is padding."""
+    power = 1 << max(size - 1, 0).bit_length()
+    return size if size < 3 else power * 3 // 4 if size <= power * 3 // 4 else power
 
 
 def example(params: TimelineParams, fitted: TimelineFitted, rows: int) -> Columns:

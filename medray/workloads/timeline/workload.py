@@ -3,7 +3,7 @@
 Shapes: B items.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -66,6 +66,29 @@ class Timeline:
         if all(name in columns for name in self.label_columns(params)):
             items[OUTCOME] = HEADS[params.task].observe(items, columns, params)
         return items
+
+    def moments(
+        self, columns: Columns, params: TimelineParams, *, every: bool
+    ) -> Sequence[Sequence[int]]:
+        """As `params.predict_at` says; today, of visits and events, the last one."""
+        return tasks.moments(columns, params.moments, every=every)
+
+    def framed(self, batch: Batch) -> Batch:
+        """See `tensors.framed`."""
+        return tensors.framed(batch)
+
+    def knows(self, codes: Array, fitted: TimelineFitted) -> Array:
+        """Whether codes (N,) are in the vocabulary."""
+        return fitted.vocabulary.knows(codes)
+
+    def reads(self, columns: Columns, fitted: TimelineFitted) -> Array:
+        """Events of every item (B,) that have a place in the vocabulary."""
+        counts = [len(times) for times in columns["event_time"]]
+        if not sum(counts):
+            return np.zeros(len(counts), np.int64)
+        events = [np.concatenate(columns[name]) for name in TIMELINE]
+        read = np.repeat(np.arange(len(counts)), counts)[fitted.vocabulary.reads(*events)]
+        return np.bincount(read, minlength=len(counts))
 
     def summarize(self, columns: Columns, params: TimelineParams) -> pa.Table:
         """Sums of values by code of one batch, and how often the outcome happens."""

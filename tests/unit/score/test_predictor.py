@@ -16,6 +16,7 @@ from tiny import SPEC, TINY, Fitted, Params, Tiny, make_package
 
 from medray import items
 from medray.errors import Code, PackageError, RejectError, UsageError
+from medray.score.pictures import Pictures
 from medray.score.predictor import Predictor, chunk_rows
 from medray.spec.models import RunSpec
 from medray.spec.pixels import PixelSpec
@@ -112,11 +113,11 @@ def test_pictures_of_other_shapes_are_refused_one_by_one(tmp_path: Path):
     predictor = Predictor(make_package(str(tmp_path / "p")).uri, workload=Strict())
     good = _pictures(3)
     mixed = [good[0], np.zeros((8, 8), np.uint8), good[1].astype(np.float32), good[2]]
-    got = predictor.predict_arrays(mixed)
+    got = Pictures(predictor).predict_arrays(mixed)
     assert [outcome.reason for outcome in got] == [None, Code.UNEXPECTED_SHAPE, None, None]
     alone = predictor.predict_columns({"pixels": good})
     assert [got[0], got[2], got[3]] == alone
-    assert predictor.predict_arrays([]) == []
+    assert Pictures(predictor).predict_arrays([]) == []
 
 
 def test_logits_are_in_the_order_of_the_rows(predictor: Predictor):
@@ -131,7 +132,7 @@ def test_logits_are_in_the_order_of_the_rows(predictor: Predictor):
 
 @pytest.mark.parametrize("syntax", SYNTAXES)
 def test_bytes_of_every_syntax_give_the_score_of_their_pixels(predictor: Predictor, syntax: str):
-    rows = predictor.predict_bytes("scan.dcm", scan(3, syntax))
+    rows = Pictures(predictor).predict_bytes("scan.dcm", scan(3, syntax))
     assert [row.status for row in rows] == ["ok"] * 4
     reference = items.decode_items(scan(3), "dicom", PixelSpec(size=(16, 16)))
     expected = predictor.predict_columns({"pixels": reference[0].pixels[None]})[0]
@@ -139,10 +140,10 @@ def test_bytes_of_every_syntax_give_the_score_of_their_pixels(predictor: Predict
 
 
 def test_ids_are_keyed_hashes_of_the_uids(predictor: Predictor):
-    row = predictor.predict_bytes("scan.dcm", scan(3))[0]
+    row = Pictures(predictor).predict_bytes("scan.dcm", scan(3))[0]
     digest = hmac.new(KEY, b"instance\x002.25.1000003", hashlib.sha256).hexdigest()[:32]
     assert row.item_id == f"{digest}#0"
-    other = predictor.predict_bytes("other.dcm", scan(2))[0]
+    other = Pictures(predictor).predict_bytes("other.dcm", scan(2))[0]
     assert other.study_id == row.study_id
     assert other.subject_id == row.subject_id
     assert other.item_id != row.item_id
@@ -160,14 +161,14 @@ def test_ids_are_keyed_hashes_of_the_uids(predictor: Predictor):
 def test_bad_bytes_are_one_rejected_row(
     predictor: Predictor, spoil: Callable[[bytes], bytes], reason: str
 ):
-    rows = predictor.predict_bytes("x", spoil(scan(1, SYNTAXES[5])))
+    rows = Pictures(predictor).predict_bytes("x", spoil(scan(1, SYNTAXES[5])))
     assert [(row.status, row.reason, row.score) for row in rows] == [("rejected", reason, None)]
 
 
 def test_predict_file_with_a_heat_map(predictor: Predictor, tmp_path: Path):
     file = tmp_path / "scan.dcm"
     file.write_bytes(scan(1))
-    found = predictor.predict_file(str(file), explain=str(tmp_path / "maps"))
+    found = Pictures(predictor).predict_file(str(file), explain=str(tmp_path / "maps"))
     assert not found.rejected
     assert found.file == str(file)
     assert "bright 0." in found.headline()
@@ -180,15 +181,15 @@ def test_predict_file_with_a_heat_map(predictor: Predictor, tmp_path: Path):
 
 
 def test_a_file_that_cannot_be_read_is_a_rejected_row(predictor: Predictor, tmp_path: Path):
-    found = predictor.predict_file(str(tmp_path / "missing.dcm"))
+    found = Pictures(predictor).predict_file(str(tmp_path / "missing.dcm"))
     assert found.rejected
     assert found.headline() == "rejected: unreadable (No such file or directory)"
 
 
 def test_heat_map_of_an_unknown_target(predictor: Predictor):
     with pytest.raises(UsageError, match="does not predict 'other'"):
-        predictor.explain_bytes(scan(1), "other")
-    found = predictor.explain_bytes(scan(1), "kind")
+        Pictures(predictor).explain_bytes(scan(1), "other")
+    found = Pictures(predictor).explain_bytes(scan(1), "kind")
     assert found[0].picture.shape == found[0].heatmap.shape == (16, 16)
     assert found[0].picture.dtype == np.uint8
 
@@ -213,7 +214,7 @@ def test_frames_are_rows_of_their_own(tmp_path: Path):
     spec = RunSpec.model_validate(SPEC.model_dump())
     predictor = Predictor(make_package(str(tmp_path / "p"), spec=spec).uri, workload=TINY)
     data = Path(str(get_testdata_file("SC_rgb_rle_2frame.dcm", download=False))).read_bytes()
-    rows = [row for row in predictor.predict_bytes("mr", data) if row.target == "bright"]
+    rows = [row for row in Pictures(predictor).predict_bytes("mr", data) if row.target == "bright"]
     assert [row.frame for row in rows] == [0, 1]
     assert len({row.item_id for row in rows}) == 2
     assert len({row.item_id.partition("#")[0] for row in rows}) == 1
@@ -225,8 +226,10 @@ def test_predicting_imports_nothing_heavy(tmp_path: Path):
     file.write_bytes(scan(1))
     code = (
         "import sys; sys.path.insert(0, sys.argv[3]); from tiny import TINY;"
+        "from medray.score.pictures import Pictures;"
         "from medray.score.predictor import Predictor;"
-        "assert not Predictor(sys.argv[1], workload=TINY).predict_file(sys.argv[2]).rejected;"
+        "model = Pictures(Predictor(sys.argv[1], workload=TINY));"
+        "assert not model.predict_file(sys.argv[2]).rejected;"
         "heavy = {'ray', 'deltalake', 'pandas', 'sklearn', 'matplotlib', 'monai'};"
         "found = sorted(heavy & set(sys.modules)); sys.exit(str(found) if found else 0)"
     )

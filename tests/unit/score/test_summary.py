@@ -90,7 +90,7 @@ def test_a_file_with_one_good_item_is_scored():
 
 def test_nothing_new():
     summary = _summary([])
-    assert summary.headline() == ("nothing new: p has scored all 10 files of the archive before")
+    assert summary.headline() == ("nothing new: p has scored all 10 files before")
     assert not summary.over_limit
     assert summary.targets == ()
 

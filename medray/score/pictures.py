@@ -1,0 +1,178 @@
+"""Pictures → scores: files are decoded as the package says, and handed to the Predictor."""
+
+import hashlib
+import os
+import secrets
+import weakref
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from medray import items
+from medray.dicom.contained import ContainedDecoder
+from medray.errors import Code, RejectError, UsageError
+from medray.explain.heatmap import as_uint8, heatmap_png
+from medray.privacy.pseudonyms import identify, load_key
+from medray.score.prediction import FilePrediction, ItemKey, Outcome, PredictionRow, rows_of
+from medray.score.predictor import Predictor
+
+Array = np.ndarray[Any, Any]
+
+
+class Explanation(NamedTuple):
+    """Where the model looked: picture uint8 (H, W[, 3]), heatmap float32 (H, W) in 0..1."""
+
+    frame: int
+    picture: Array
+    heatmap: Array
+
+
+class Pictures:
+    """What a package says of pictures. Raises PackageError for a package of records."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self.predictor = predictor
+        self._package = predictor.package
+        self._settings = self._package.pixels
+        self._decoder = ContainedDecoder()  # its child starts with the first compressed file
+        weakref.finalize(self, self._decoder.close)
+
+    def predict_arrays(self, pixels: Sequence[Array]) -> list[Outcome]:
+        """One outcome per picture, in order; pictures may differ in shape and type."""
+        alike: dict[tuple[tuple[int, ...], str], list[int]] = defaultdict(list)
+        for row, picture in enumerate(pixels):
+            alike[picture.shape, picture.dtype.str].append(row)
+        outcomes: dict[int, Outcome] = {}
+        for rows in alike.values():
+            found = self.predictor.predict_columns(
+                {"pixels": np.stack([pixels[row] for row in rows])}
+            )
+            outcomes.update(zip(rows, found, strict=True))
+        return [outcomes[row] for row in range(len(pixels))]
+
+    def predict_bytes(self, name: str, data: bytes) -> list[PredictionRow]:
+        """Rows of one file: per item and target (multi-class: per class), or one rejected row.
+
+        name  what the file is called, for file_id; pseudonyms are the same as in ingest and score.
+        """
+        return self._answer(name, data, None)[0]
+
+    def predict_file(self, file: str, explain: str | None = None) -> FilePrediction:
+        """Predict one file; `explain` is a folder that gets a heat map of each picture as PNG.
+
+        A file that cannot be read or decoded is a rejected row. Raises UsageError when the
+        folder cannot be written.
+        """
+        pictures: list[str] = []
+        try:
+            data = _read(file)
+        except RejectError as fault:
+            rows = list(rows_of(_no_item(_file_id(file)), Outcome((), fault.code)))
+            return FilePrediction(file, self._package.ref, tuple(rows), fault.detail)
+        rows, detail, found = self._answer(file, data, explain)
+        if explain is not None:
+            stem = f"{Path(file).stem}-{_file_id(file)[:6]}"
+            for one in found:
+                path = Path(explain) / f"{stem}-frame{one.frame}.png"
+                _write(path, heatmap_png(one.picture, one.heatmap))
+                pictures.append(str(path))
+        return FilePrediction(file, self._package.ref, tuple(rows), detail, tuple(pictures))
+
+    def explain_bytes(self, data: bytes, target: str | None = None) -> list[Explanation]:
+        """Where the model looked in each picture of a file; pictures it does not take are left out.
+
+        target  absent: the one of the highest score. Raises RejectError when the file cannot be
+                decoded.
+        """
+        return self._explain(self._decode(items.header_row(data), data), target)
+
+    def _answer(
+        self, name: str, data: bytes, explain: str | None
+    ) -> tuple[list[PredictionRow], str, list[Explanation]]:
+        """Rows, why there is no score, and heat maps when they are asked for."""
+        file_id = _file_id(name)
+        header = {**items.header_row(data), "path": name}
+        try:
+            found = self._decode(header, data)
+        except RejectError as fault:
+            return list(rows_of(_no_item(file_id), Outcome((), fault.code))), fault.detail, []
+        ingest = self._package.spec.ingest
+        who = identify(load_key(), header, ingest.subject if ingest else "patient_id")
+        outcomes = self.predict_arrays([item.pixels for item in found])
+        rows: list[PredictionRow] = []
+        for item, outcome in zip(found, outcomes, strict=True):
+            item_id = f"{who.item}#{item.frame}"
+            key = ItemKey(item_id, who.subject_id, who.study_id, file_id, item.frame)
+            rows.extend(rows_of(key, outcome))
+        detail = next((outcome.detail for outcome in outcomes if outcome.reason), "")
+        return rows, detail, [] if explain is None else self._explain(found, None)
+
+    def _decode(self, header: Mapping[str, Any], data: bytes) -> list[items.ItemPixels]:
+        if header["reason"] is not None:
+            raise RejectError(Code(header["reason"]), header["detail"] or "")
+        return items.decode_items(data, header["kind"], self._settings, (), self._decoder)
+
+    def _explain(self, found: Sequence[items.ItemPixels], target: str | None) -> list[Explanation]:
+        explained: list[Explanation] = []
+        for item in found:
+            try:
+                heat = self.predictor.heatmap(item.pixels, target)
+            except RejectError:
+                continue  # the item's own row says why
+            explained.append(Explanation(item.frame, as_uint8(item.pixels), heat))
+        return explained
+
+
+def predict_files(
+    predictor: Predictor,
+    files: Sequence[str],
+    *,
+    explain: str | None,
+    every: bool,
+    source: int | None,
+) -> list[FilePrediction]:
+    """An answer per file. Raises UsageError for what can only be asked of records."""
+    if every or source is not None:
+        raise UsageError(
+            "--all and --source are for tables of patients' records",
+            remedy=f"leave them out: {predictor.package.ref} predicts from images",
+        )
+    pictures = Pictures(predictor)
+    return [pictures.predict_file(file, explain) for file in files]
+
+
+def _file_id(name: str) -> str:
+    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+def _no_item(file_id: str) -> ItemKey:
+    return ItemKey(file_id, None, None, file_id, None)
+
+
+def _read(file: str) -> bytes:
+    """Read a local or remote file. Raises RejectError(UNREADABLE)."""
+    try:
+        if "://" not in file:
+            return Path(file).read_bytes()
+        from medray import storage
+
+        return storage.read_bytes(file)
+    except OSError as error:
+        raise RejectError(Code.UNREADABLE, error.strerror or type(error).__name__) from None
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all. Raises UsageError."""
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(data)
+        os.replace(partial, path)
+    except OSError as error:
+        raise UsageError(
+            f"the heat map cannot be written: {error.strerror}",
+            remedy="name a folder that you can write to",
+        ) from error
