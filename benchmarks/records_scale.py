@@ -158,7 +158,7 @@ def measure(folder: Path, patients: int) -> tuple[Measured, Measured, Measured]:
     seconds = time.perf_counter() - started
     return (
         Measured(summary["events_per_second"], ingest_peak),
-        Measured(epoch["images_per_s"] * EVENTS, train_peak),
+        Measured(epoch["items_per_s"] * EVENTS, train_peak),
         Measured(patients * EVENTS / seconds, peer_peak),
     )
 

@@ -28,7 +28,7 @@ from medray.schema import EVENTS, REFUSED_ROWS
 from medray.spec.records import RecordsSpec
 
 _HEAP_ROWS = 1 << 20  # events kept in memory before they are laid down
-_BIRTH_AGAIN = "birth_said_again"
+_FACT_AGAIN = "fact_said_again"
 _HELD_BYTES = 64  # of an event in a heap
 
 _WHENCE = [
@@ -259,7 +259,7 @@ def _gather_one(row: Row, base: str) -> Row:
     return {
         **named,
         "events": events.num_rows,
-        "reasons": json.dumps({**tidied.reasons, _BIRTH_AGAIN: tidied.births_again}),
+        "reasons": json.dumps({**tidied.reasons, _FACT_AGAIN: tidied.facts_again}),
         "summary": shard.model_dump_json(),
     }
 
@@ -268,13 +268,14 @@ def _gather_one(row: Row, base: str) -> Row:
 class Tidied:
     """Named events of whole patients, sorted by patient and time; and what was left out.
 
-    births_again  a column of births says the same in every row: neither events nor refused.
+    facts_again  facts without time, and births, that a table says in every row of a patient:
+                 neither events nor refused.
     """
 
     kept: pa.Table
     refused: list[pa.Table]
     reasons: dict[str, int]
-    births_again: int
+    facts_again: int
 
 
 def tidy(table: pa.Table) -> Tidied:
@@ -285,14 +286,14 @@ def tidy(table: pa.Table) -> Tidied:
     )
     table = _statics_first(table)
     double_N, early_N = _doubles(table), _before_birth(table)
-    birth_N = _births(table)
-    said_again_N = double_N & ~birth_N & ~early_N
+    fact_N = _births(table) | np.asarray(pc.is_null(table["time"]))  # pyright: ignore[reportAttributeAccessIssue]
+    said_again_N = double_N & ~fact_N & ~early_N
     counted = {Code.TIME_BEFORE_BIRTH: early_N, Code.DUPLICATE_EVENT: said_again_N}
     reasons = {str(code): int(mask.sum()) for code, mask in counted.items() if mask.any()}
-    births_again = int((double_N & birth_N & ~early_N).sum())
+    facts_again = int((double_N & fact_N & ~early_N).sum())
     refused = [_refused(table, mask, code) for code, mask in counted.items() if mask.any()]
     kept = table.filter(pa.array(~(double_N | early_N)))
-    return Tidied(kept, refused, reasons, births_again)
+    return Tidied(kept, refused, reasons, facts_again)
 
 
 def _statics_first(table: pa.Table) -> pa.Table:
@@ -361,7 +362,9 @@ def tally(scattered: pa.Table, gathered: pa.Table) -> Tally:
     not_used: Counter[str] = Counter()
     for text in scattered["not_used"].to_pylist():
         not_used.update(json.loads(text))
-    again = reasons.pop(_BIRTH_AGAIN, 0)  # a column of births says the same in every row
+    again = reasons.pop(_FACT_AGAIN, 0)
+    if again:
+        not_used["facts said again"] += again
     return Tally(
         read=sum(scattered["read"].to_pylist()),
         dropped=sum(scattered["dropped"].to_pylist()) + again,

@@ -248,7 +248,7 @@ class _Reporter:
             "loss": record["loss"],
             monitor.removeprefix("tuning_"): record[monitor],
             "best": record["best_epoch"],
-            "images/s": record["images_per_s"],
+            "items/s": record["items_per_s"],
         }
         self._numbers = {name: value for name, value in numbers.items() if value is not None}
         self._send(record["epoch"])

@@ -283,7 +283,7 @@ def _record(
         "monitor": f"tuning_{plan.monitor.name}",
         "best_epoch": state.best_epoch,
         "lr": lr,
-        "images_per_s": round(tally.items / max(trained_s, 1e-9), 1),
+        "items_per_s": round(tally.items / max(trained_s, 1e-9), 1),
         "seconds": round(seconds, 3),
         "skipped_steps": tally.skipped,
     }

@@ -235,8 +235,9 @@ def test_wide_visits_with_births_and_facts(tmp_path: Path) -> None:
     summary = ingest(tmp_path, records={"sources": [wide], "shards": 2})
     # 2 births, 2 facts, bili 3 of which one is too early, oedema; births said again are no events
     assert summary.events == 7
-    assert summary.refused == {"duplicate_event": 2, "time_before_birth": 1}
-    assert summary.dropped == 2
+    assert summary.refused == {"time_before_birth": 1}
+    assert summary.not_used == {"facts said again": 4}
+    assert summary.dropped == 4
     labels = opened(tmp_path).labels()
     # a record begins with the first visit, not with the birth
     assert {str(value.date()) for value in labels["start"].to_pylist()} == {

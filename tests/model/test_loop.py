@@ -125,7 +125,7 @@ def test_a_resumed_run_repeats_the_uninterrupted_one_to_the_bit() -> None:
     loop.run(plan, resumed, after_epoch=nothing)
     assert_equal_to_the_bit(whole, resumed)
     unclocked = [
-        [{k: v for k, v in line.items() if k not in ("seconds", "images_per_s")} for line in lines]
+        [{k: v for k, v in line.items() if k not in ("seconds", "items_per_s")} for line in lines]
         for lines in (whole.history, resumed.history)
     ]
     assert unclocked[0] == unclocked[1]

@@ -57,7 +57,7 @@ def test_makes_a_package_that_opens(output: Path) -> None:
     ]
     assert history == package.metrics["history"]
     assert [line["epoch"] for line in history] == [1, 2, 3, 4]
-    assert {"loss", "tuning_auroc", "lr", "images_per_s", "seconds", "skipped_steps"} <= set(
+    assert {"loss", "tuning_auroc", "lr", "items_per_s", "seconds", "skipped_steps"} <= set(
         history[0]
     )
     done = [event["done"] for event in events if event["stage"] == "train"]
