@@ -78,6 +78,8 @@ def records_spec(root: Path, **changes: Any) -> dict[str, Any]:
             "network": "gru",
             "hidden": 8,
             "dropout": 0,
+            "input_dropout": 0,
+            "recurrent_dropout": 0,
             "min_patients": 3,
         },
         "train": {"epochs": 20, "batch_size": 16, "optimizer": {"lr": 2e-2}},
