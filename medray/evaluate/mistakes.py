@@ -3,7 +3,7 @@
 Shapes: N items, C classes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import chain, zip_longest
 from typing import Any, Literal
 
@@ -51,12 +51,18 @@ def binary_mistakes(
 
 
 def with_events(
-    found: Iterable[tuple[int, Mistake]], predictor: Predictor, items: Columns, target: str
+    found: Iterable[tuple[int, Mistake]],
+    predictor: Predictor,
+    item_of: Callable[[int], Columns],
+    target: str,
 ) -> tuple[Mistake, ...]:
-    """Mistakes on patients' records, each with the events that had the greatest part in it."""
+    """Mistakes on patients' records, each with the events that had the greatest part in it.
+
+    item_of  row → columns of that item alone, its history among them.
+    """
     return tuple(
         mistake.model_copy(
-            update={"events": explain_item(predictor, items, row, target).events[:_EVENTS]}
+            update={"events": explain_item(predictor, item_of(row), 0, target).events[:_EVENTS]}
         )
         for row, mistake in found
     )

@@ -105,6 +105,15 @@ class Reading:
             columns, answers = some(columns, order), some(answers, order)
         return Split(columns, self.truth(columns), answers)
 
+    def item(self, split: Split, row: int) -> Columns:
+        """One item of a predicted split of records, its history read again."""
+        if not isinstance(self.dataset, RecordsDataset):
+            raise DataError("items of images are held: there is nothing to read again")
+        params, _ = self.predictor.learned
+        patient = self.dataset.read_subject(str(split.columns["subject_id"][row]))
+        items = self.task.items(patient, params)
+        return some(items, items["item_id"] == split.columns["item_id"][row])
+
     def _logits(self, items: Columns) -> Columns:
         try:
             return self.predictor.logits({name: items[name] for name in self.task.inputs})

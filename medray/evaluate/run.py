@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from numpy.typing import NDArray
@@ -133,7 +134,7 @@ def evaluate(
         for target in targets
         if (scored := held_out.scored(target.name)) is not None
     ]
-    results, pictures = _results(questions, predictor, held_out, tell)
+    results, pictures = _results(questions, reading, held_out, tell)
     fingerprint = dataset.fingerprint()
     report = Report(
         name=package.name,
@@ -262,7 +263,7 @@ _RESULTS: Mapping[str, Callable[[Question], Iterator[TargetResult]]] = {
 
 
 def _results(
-    questions: Sequence[Question], predictor: Predictor, held_out: Split, tell: Progress
+    questions: Sequence[Question], reading: Reading, held_out: Split, tell: Progress
 ) -> tuple[tuple[TargetResult, ...], dict[str, bytes]]:
     """Give results of every target, and the pictures of their mistakes by name."""
     results: list[TargetResult] = []
@@ -271,7 +272,7 @@ def _results(
     for number, question in enumerate(questions):
         tell({"stage": "measure", "done": number, "total": total, "unit": "targets"})
         for result in _RESULTS[question.target.kind](question):
-            found, drawn = _with_mistakes(result, question, predictor, held_out, str(number))
+            found, drawn = _with_mistakes(result, question, reading, held_out, str(number))
             results.append(found)
             pictures |= drawn
     tell({"stage": "measure", "done": total, "total": total, "unit": "targets"})
@@ -279,20 +280,23 @@ def _results(
 
 
 def _with_mistakes(
-    result: TargetResult, question: Question, predictor: Predictor, held_out: Split, prefix: str
+    result: TargetResult, question: Question, reading: Reading, held_out: Split, prefix: str
 ) -> tuple[TargetResult, dict[str, bytes]]:
     """Add the most confident mistakes: pictures, returned by name, or the events of records."""
     if result.undefined or question.target.kind not in ("binary", "multiclass"):
         return result, {}
     found = _mistakes(question)
     if "pixels" not in held_out.columns:
-        shown = with_events(found, predictor, held_out.columns, question.target.name)
+        item_of = partial(reading.item, held_out)
+        shown = with_events(found, reading.predictor, item_of, question.target.name)
         return result.model_copy(update={"mistakes": shown}), {}
     pictures: dict[str, bytes] = {}
     mistakes: list[Mistake] = []
     for index, (row, mistake) in enumerate(found):
         name = f"{prefix}-{index}"
-        pictures[name] = _picture(predictor, question.target, held_out.columns["pixels"][row])
+        pictures[name] = _picture(
+            reading.predictor, question.target, held_out.columns["pixels"][row]
+        )
         mistakes.append(mistake.model_copy(update={"picture": name}))
     return result.model_copy(update={"mistakes": tuple(mistakes)}), pictures
 
@@ -322,14 +326,13 @@ def _notes(package: Package, fingerprint: str) -> tuple[str, ...]:
 def history_of(records: Sequence[Mapping[str, Any]]) -> History | None:
     """Learning curves of a training's history: its loss, and every metric measured on tuning.
 
-    `records`: one per epoch with `epoch`, `loss`, `tuning` {name: value}, `best_epoch`.
+    `records`: one per epoch with `epoch`, `loss`, `tuning_<metric>` and `best_epoch`.
     """
     if not records:
         return None
-    names = list(dict.fromkeys(name for record in records for name in record.get("tuning", {})))
+    names = dict.fromkeys(n for record in records for n in record if n.startswith("tuning_"))
     series = {"training loss": tuple(record.get("loss") for record in records)} | {
-        f"tuning {name}": tuple(record.get("tuning", {}).get(name) for record in records)
-        for name in names
+        name.replace("_", " "): tuple(record.get(name) for record in records) for name in names
     }
     return History(
         epochs=tuple(int(record["epoch"]) for record in records),

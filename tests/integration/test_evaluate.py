@@ -134,8 +134,8 @@ def make_package(spec, dataset):
         ),
         lineage={"dataset": dataset.fingerprint()},
         history=[
-            {"epoch": 1, "loss": 0.7, "tuning": {"loss": 0.6, "auroc": None}, "best_epoch": 1},
-            {"epoch": 2, "loss": 0.5, "tuning": {"loss": 0.7, "auroc": 0.6}, "best_epoch": 1},
+            {"epoch": 1, "loss": 0.7, "tuning_loss": 0.6, "tuning_auroc": None, "best_epoch": 1},
+            {"epoch": 2, "loss": 0.5, "tuning_loss": 0.7, "tuning_auroc": 0.6, "best_epoch": 1},
         ],
     )
 
