@@ -24,7 +24,8 @@ Array = NDArray[Any]
 
 # Rows predicted between two words of progress; the predictor cuts them further.
 ROWS = 256
-RIVAL_ITEMS = 20_000  # of `train` that simple models learn from at most, and predict at once
+RIVAL_ITEMS = 20_000  # of `train`, that simple models learn from at most
+_ASKED = 20_000  # items of `held_out` that they are asked about at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +117,14 @@ class Reading:
     def rivals(self, labels: Columns, held_out: Split, seed: int) -> Rivals:
         """Simple models, learned from a part of `train`: see `Workload.baselines`.
 
-        They are fitted again for every RIVAL_ITEMS of `held_out`, with the same result, so that no
-        more histories are held.
+        They are fitted again for every _ASKED items of `held_out`, with the same result, so that
+        no more histories are held.
         """
         train = self._drawn(labels, seed)
         params, fitted = self.predictor.learned
         parts: list[Rivals] = []
         ids: list[Array] = []
-        for items in regrouped(self.blocks("held_out"), RIVAL_ITEMS):
+        for items in regrouped(self.blocks("held_out"), _ASKED):
             parts.append(self.task.baselines(train, items, params, fitted, seed))
             ids.append(items["item_id"])
         place = {one: row for row, one in enumerate(np.concatenate(ids))}

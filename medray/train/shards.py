@@ -28,7 +28,7 @@ Array = np.ndarray[Any, Any]
 _PATIENTS = 64  # cut into items at once
 _OPEN = 4  # shards that an epoch draws from at once
 _WINDOW_BATCHES = 16  # as many are sorted by length together
-_WAITING = 1 << 14  # items in the buffer, at most, and their bytes
+_WAITING = 1 << 13  # items in the buffer, at most, and their bytes
 _WAITING_BYTES = 256 << 20
 
 

@@ -44,3 +44,28 @@ def test_two_workers_learn_what_one_does(tmp_path: Path, monkeypatch: pytest.Mon
     api.train(one)
     # same seed, same batches: equal but for the order of float additions
     assert losses(two.output_uri) == pytest.approx(losses(one.output_uri), rel=1e-3, abs=1e-4)
+
+
+def test_two_workers_stream_their_own_shards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.3")
+    write_cohort(tmp_path, 120)
+    spec = RunSpec.model_validate(
+        records_spec(
+            tmp_path,
+            split={"fractions": {"train": 0.6, "tuning": 0.2, "held_out": 0.2}},
+            train={
+                "epochs": 10,
+                "batch_size": 16,
+                "cache": "stream",
+                "optimizer": {"lr": 2e-2},
+                "workers": 2,
+            },
+        )
+    )
+    api.ingest(spec)
+    result = api.train(spec)
+    assert result.epochs == 10
+    told = losses(spec.output_uri)
+    assert told[-1] < told[0] - 0.1
