@@ -3,7 +3,7 @@
 Knows neither HTTP nor Ray. No message repeats what a patient's row held.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
@@ -94,9 +94,15 @@ def name_of(row: Event | Moment) -> str:
     return str(row.subject_id).strip()
 
 
-def table_of(events: Sequence[Event], unit: TimeUnit) -> pa.Table:
-    """Rows in the form of MEDS, patients by their own names. Raises ProblemError."""
-    micros = [_micros(event.time, unit, f"/events/{row}/time") for row, event in enumerate(events)]
+def table_of(events: Sequence[Event], unit: TimeUnit, static: Collection[str] = ()) -> pa.Table:
+    """Rows in the form of MEDS, patients by their own names. Raises ProblemError.
+
+    static  codes that the model knows as facts without time, whatever time stands beside them.
+    """
+    micros = [
+        None if event.code.strip() in static else _micros(event.time, unit, f"/events/{row}/time")
+        for row, event in enumerate(events)
+    ]
     return pa.table(
         {
             "subject_id": pa.array([name_of(event) for event in events], pa.string()),

@@ -10,7 +10,9 @@ from medray.score.prediction import TablesPrediction
 from medray.score.predictor import Predictor
 from medray.score.timelines import Asked, Timelines
 from medray.serve.messages import Question, moments_of, name_of, table_of
-from medray.spec.records import RecordSource, RecordsSpec
+from medray.spec.records import RecordSource
+
+_MEDS = RecordSource(format="meds", path=())
 
 
 class Model:
@@ -22,7 +24,8 @@ class Model:
     def __init__(self, package: str, device: str = "cpu") -> None:
         self._timelines = Timelines(Predictor(package, device))
         self._key = load_key()
-        self._records = _as_meds(self._timelines.records)
+        self._records = self._timelines.records
+        self._static = frozenset(code for source in self._records.sources for code in source.static)
         self.package = self._timelines.predictor.package
 
     def answer(self, question: Question) -> dict[str, Any]:
@@ -32,7 +35,7 @@ class Model:
         the caller finds them again: answers carry pseudonyms only.
         """
         unit = self._timelines.time_unit
-        table = table_of(question.events, unit)
+        table = table_of(question.events, unit, self._static)
         asked: Asked = "latest"
         named = [name_of(event) for event in question.events]
         if question.prediction_times is not None:
@@ -42,8 +45,7 @@ class Model:
             for name, micros in moments:
                 times.setdefault(self._subject(name), []).append(micros)
             asked = times
-        (meds,) = self._records.sources
-        batch = normalise(table, meds, self._records.codes, self._records.drop)
+        batch = normalise(table, _MEDS, self._records.codes, self._records.drop)
         found = tables.collect([(batch, None)], self._key)
         rows = self._timelines.predict(found.events, asked, found.silent)
         numbers = {self._subject(name): at for at, name in enumerate(dict.fromkeys(named))}
@@ -61,10 +63,3 @@ class Model:
 
     def _subject(self, name: str) -> str:
         return str(subject_number(self._key, name))
-
-
-def _as_meds(records: RecordsSpec) -> RecordsSpec:
-    """The package's settings over rows of MEDS; codes that have no time keep none."""
-    statics = dict.fromkeys(code for source in records.sources for code in source.static)
-    meds = RecordSource(format="meds", path=(), static=tuple(statics))
-    return records.model_copy(update={"sources": (meds,)})

@@ -11,6 +11,7 @@ from medray.ingest import sources, tables
 from medray.ingest.shards import subject_number
 from medray.privacy.pseudonyms import load_key
 from medray.serve.http import http_app
+from medray.serve.messages import Event, table_of
 from medray.serve.model import Model
 from medray.spec.models import RunSpec
 
@@ -160,6 +161,11 @@ def test_what_is_wrong_is_a_problem_document(
     assert said["title"]
     assert said["detail"]
     assert "Ms X" not in json.dumps(said)
+
+
+def test_facts_keep_no_time_online():
+    events = [Event(subject_id=1, time=0, code=code, numeric_value=2) for code in ("Age", "HR")]
+    assert table_of(events, "hours", {"Age"})["time"].is_valid().to_pylist() == [False, True]
 
 
 def test_no_events_are_no_predictions(app: Any):
