@@ -289,7 +289,6 @@ def members(
         mask = np.zeros(len(code), bool)
         mask[order[low:high]] = True
         had |= mask
-        had |= mask
         mask &= ~np.isnan(value) if channel.text == NONE else text != NONE
         found.append((index, channel, mask))
     return found
