@@ -1,9 +1,9 @@
 """Figure 1: death in hospital from 48 hours of intensive care, 5-fold cross-validated by stay.
 
-PhysioNet/CinC Challenge 2012, set A. The bar is that GRU or GRU-D reaches it. The spec names the GRU:
-that was chosen on other folds of the same stays, so a GRU-D that does better here was not foreseen,
-and the note says which of the two it is. Published with other folds: GRU-D .8424 ± .012 (Che
-et al. 2018, arXiv:1606.01865, Table 2); gradient boosting on window summaries .8488, measured.
+PhysioNet/CinC Challenge 2012, set A. The bar is that GRU or GRU-D reaches it. The spec names the
+GRU: that was chosen on other folds of the same stays, so a GRU-D that does better here was not
+foreseen, and the note gives both. Published with other folds: GRU-D .8424 ± .012 (Che et al. 2018,
+arXiv:1606.01865, Table 2); gradient boosting on window summaries .8488, measured.
 """
 
 import tempfile
