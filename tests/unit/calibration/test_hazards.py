@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medray.calibration import hazards
-from medray.models.hazard import negative_log_likelihood
+from medray.models.hazard import log_odds_by, negative_log_likelihood
 
 
 def by_loop(logits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -111,3 +111,11 @@ def test_what_is_not_known_costs_nothing_and_gives_no_gradient() -> None:
     assert loss.tolist() == [0, 0]
     assert logits.grad is not None
     assert not logits.grad.any()
+
+
+@pytest.mark.parametrize("horizon", [5.0, 10.0, 47.0, 60.0])
+def test_what_is_explained_is_the_log_odds_of_the_risk(horizon: float) -> None:
+    logits = np.random.default_rng(2).normal(-1, 1, (6, 3, 2))
+    risk = hazards.at(hazards.incidence(logits)[:, 0], EDGES, [horizon])[:, 0]
+    found = log_odds_by(torch.tensor(logits), EDGES, horizon)
+    np.testing.assert_allclose(found.numpy(), np.log(risk / (1 - risk)), rtol=1e-9)
