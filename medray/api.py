@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from medray.crossval import CrossvalResult
     from medray.demo.run import DemoSummary
+    from medray.embedding import EmbedSummary
     from medray.evaluate.run import EvaluationResult
     from medray.explain.events import Explanation
     from medray.export import MedsSummary
@@ -139,6 +140,20 @@ def explain(
 
     found = run(package, subject, dataset=dataset, at=at, target=target, device=device)
     return found, {} if out is None else write(found, out, top)
+
+
+def embed(
+    package: str,
+    dataset: str,
+    time: str,
+    out: str,
+    dimensions: int = 16,
+    progress: Progress | None = None,
+) -> EmbedSummary:
+    """What an imaging package sees in the scans of a dataset → events for `records.sources`."""
+    from medray.embedding import embed as run
+
+    return run(package, dataset, time, out, dimensions, progress=progress)
 
 
 def export_meds(

@@ -14,7 +14,7 @@ a remote package is copied to a local cache first. Imports no workload: callers 
 
 import json
 import shutil
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -337,6 +337,13 @@ def answer(
     processor one thread computes, as in a worker of the cluster: the same sums in the same order
     everywhere, and on a busy machine threads that wait for each other cost many times the work.
     """
+    return exactly(lambda there: workload.predict(modules, there, params), batch, device)
+
+
+def exactly(
+    ask: Callable[[Batch], Mapping[str, torch.Tensor]], batch: Batch, device: torch.device
+) -> dict[str, Array]:
+    """What `ask` answers of a batch on `device`, as float32 arrays; see `answer`."""
     exact = (
         torch.backends.cudnn.flags(enabled=True, benchmark=False, allow_tf32=False)
         if device.type == "cuda"
@@ -344,7 +351,7 @@ def answer(
     )
     with torch.inference_mode(), exact:
         there = {name: values.to(device) for name, values in batch.items()}
-        answered = workload.predict(modules, there, params)
+        answered = ask(there)
         # Contiguous: safetensors writes the memory of a numpy view, not its values.
         return {
             name: np.ascontiguousarray(logits.float().cpu().numpy())

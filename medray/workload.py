@@ -226,6 +226,15 @@ class Workload(Protocol[P, F]):
 
 
 @runtime_checkable
+class EmbeddingWorkload(Workload[P, F], Protocol[P, F]):
+    """A task whose networks see an item as a vector before they answer."""
+
+    def embed(self, modules: Modules, batch: Batch, params: P) -> Tensor:
+        """What the last layer reads of every item (B, D); of an ensemble, one after the other."""
+        ...
+
+
+@runtime_checkable
 class RecordsWorkload(Workload[P, F], Protocol[P, F]):
     """A task on patients' timelines: it can say when it predicts, and what it can read."""
 

@@ -39,6 +39,7 @@ LAYERS: dict[str, int] = {
     "evaluate": 7,
     "inspection": 7,
     "explanation": 7,
+    "embedding": 7,
     "export": 7,
     "crossval": 8,
     "api": 9,

@@ -255,6 +255,25 @@ def validate(spec: Spec, sets: Sets = None) -> None:
 
 
 @app.command()
+def embed(
+    package: Annotated[str, typer.Argument(help="An imaging package's folder.")],
+    dataset: Annotated[str, typer.Argument(help="A dataset of images.")],
+    time: Annotated[str, typer.Option(help="Its column with the scan's date, e.g. StudyDate.")],
+    out: Annotated[str, typer.Option(help="The Parquet file to write.")],
+    dimensions: Annotated[int, typer.Option(min=1, help="Codes that a scan becomes.")] = 16,
+) -> None:
+    """Turn scans into events of patients' records.
+
+    What the package's networks see in each scan stands at the scan's time. Name the file in
+    `records.sources` as {format: long, path: …, pseudonyms: true}: image and record in one model.
+    """
+    from medray import api
+    from medray.cli import output
+
+    output.embedded(_with_progress(api.embed, package, dataset, time, out, dimensions))
+
+
+@app.command()
 def workloads() -> None:
     """List the prediction tasks."""
     from medray import api

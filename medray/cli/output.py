@@ -13,6 +13,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from medray.crossval import CrossvalResult
     from medray.demo.run import DemoSummary
+    from medray.embedding import EmbedSummary
     from medray.evaluate.run import EvaluationResult
     from medray.explain.events import Explanation
     from medray.export import MedsSummary
@@ -108,6 +109,11 @@ def explanation(found: "Explanation", files: Mapping[str, str], top: int, *, as_
 
 def _part(value: float) -> str:
     return f"{value:+.3f}".replace("-", "−")
+
+
+def embedded(summary: "EmbedSummary") -> None:
+    """What was written."""
+    _done(summary.headline(), summary.to_dict())
 
 
 def exported(summary: "MedsSummary") -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 
 import medray
@@ -38,6 +39,8 @@ from medray.spec.models import SPLITS, RunSpec, TableSpec
 from medray.spec.records import RecordsSpec
 
 Progress = Callable[[dict[str, Any]], None]
+
+KEY_CHECK = "medray.key_check"  # in the metadata of a Parquet file whose subjects are pseudonyms
 
 
 @dataclass(slots=True)
@@ -169,6 +172,7 @@ def ingest_records(spec: RunSpec, *, progress: Progress | None = None) -> Record
         raise UsageError("the spec has no `records` section", remedy="add `records: {sources: …}`")
     output = Output(storage.absolute(spec.output_uri))
     key = load_key()
+    _check_pseudonyms(spec.records, key)
     units = sources.units_of(spec.records)
     tables = read_tables(
         [
@@ -200,6 +204,23 @@ def _identity(spec: RunSpec, units: Sequence[Row], tables: Sequence[LabelTable],
     files = [[unit[name] for name in ("file_id", "size", "mtime_ns")] for unit in units]
     said = [medray.__version__, spec.records, spec.split, files, [t.sha256 for t in tables]]
     return canonical_sha256([*said, pseudonym(key, "check", "medray")])
+
+
+def _check_pseudonyms(records: RecordsSpec, key: bytes) -> None:
+    """Pseudonyms of another key would be other patients' names, or nobody's."""
+    wanted = pseudonym(key, "check", "medray").encode()
+    for source in records.sources:
+        for path in source.path if source.pseudonyms else ():
+            fs, place = storage.filesystem(storage.absolute(path))
+            try:
+                noted = pq.read_schema(place, filesystem=fs).metadata or {}
+            except (pa.ArrowException, OSError):
+                noted = {}
+            if noted.get(KEY_CHECK.encode()) != wanted:
+                raise OutputConflictError(
+                    "a source with `pseudonyms: true` was not made with this pseudonym key",
+                    remedy="make it with `medray embed`, and let MEDRAY_KEY_FILE name the same key",
+                )
 
 
 def _claim(spec: RunSpec, output: Output, key: bytes) -> RecordsMeta | None:

@@ -18,14 +18,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from medray import storage
-from medray.errors import Code
+from medray.errors import Code, DataError
 from medray.ingest import parts, sources
 from medray.ingest.parts import Finished, Row
 from medray.privacy.pseudonyms import pseudonym
 from medray.records.events import BIRTH, RAW_EVENTS
 from medray.records.summary import Shard, summarize_shard
 from medray.schema import EVENTS, REFUSED_ROWS
-from medray.spec.records import RecordsSpec
+from medray.spec.records import RecordSource, RecordsSpec
 
 _HEAP_ROWS = 1 << 20  # events kept in memory before they are laid down
 _FACT_AGAIN = "fact_said_again"
@@ -72,9 +72,29 @@ SUBJECTS = pa.schema(
 )
 
 
+Numbering = Callable[[str], int]
+"""What a source calls a patient → `subject_id`."""
+
+
 def subject_number(key: bytes, name: str) -> int:
     """MEDS wants an integer: 63 bits of the pseudonym that the patient's images carry too."""
-    return int(pseudonym(key, "patient", f"\0{name}")[:16], 16) >> 1
+    return number_of_pseudonym(pseudonym(key, "patient", f"\0{name}"))
+
+
+def number_of_pseudonym(name: str) -> int:
+    """`subject_id` of a patient whose pseudonym is known. Raises DataError for another text."""
+    try:
+        return int(name[:16], 16) >> 1
+    except ValueError:
+        raise DataError(
+            "a source with `pseudonyms: true` names patients by something else",
+            remedy="leave `pseudonyms` out where the column holds the hospital's own names",
+        ) from None
+
+
+def numbering(source: RecordSource, key: bytes) -> Numbering:
+    """How a source's names become numbers."""
+    return number_of_pseudonym if source.pseudonyms else partial(subject_number, key)
 
 
 # ---------------------------------------------------------------- first round
@@ -118,6 +138,7 @@ def _scatter_one(
     unit: Row, spec: RecordsSpec, key: bytes, numbers: dict[str, int], shards: int, base: str
 ) -> Row:
     source = spec.sources[unit["source"]]
+    number_of = numbering(source, key)
     reasons: Counter[str] = Counter()
     refused: list[pa.Table] = []
     heap = _Heap(base, shards)
@@ -130,8 +151,8 @@ def _scatter_one(
         not_used.update(batch.not_used)
         reasons.update(batch.refused["reason"].to_pylist())
         refused.append(batch.refused)
-        heap.add(named_events(batch.events, key, numbers, unit))
-        seen.update(subject_number(key, name) for name in batch.silent)
+        heap.add(named_events(batch.events, number_of, numbers, unit))
+        seen.update(map(number_of, batch.silent))
     heap.close()
     _write_refused(base, refused, unit)
     if seen:
@@ -143,13 +164,13 @@ def _scatter_one(
 
 
 def named_events(
-    events: pa.Table, key: bytes, numbers: dict[str, int], unit: Mapping[str, Any]
+    events: pa.Table, number_of: Numbering, numbers: dict[str, int], unit: Mapping[str, Any]
 ) -> pa.Table:
     """RAW_EVENTS with pseudonyms in the place of names, and where each row came from."""
     names = events["subject"].combine_chunks().dictionary_encode()
     for name in names.dictionary.to_pylist():
         if name not in numbers:
-            numbers[name] = subject_number(key, name)
+            numbers[name] = number_of(name)
     table = np.array([numbers[name] for name in names.dictionary.to_pylist()], np.int64)
     subject = table[names.indices.to_numpy()] if len(table) else np.empty(0, np.int64)
     count = events.num_rows

@@ -12,12 +12,10 @@ import pyarrow as pa
 
 from medray.ingest import sources
 from medray.ingest.parts import Row
-from medray.ingest.shards import named_events, subject_number, tidy
+from medray.ingest.shards import Numbering, named_events, numbering, tidy
 from medray.records.events import Batch
 from medray.schema import EVENTS
 from medray.spec.records import RecordsSpec
-
-_ALONE: Mapping[str, Any] = {"source": 0, "file": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,24 +36,24 @@ class Records:
 
 def read(units: Sequence[Row], spec: RecordsSpec, key: bytes) -> Records:
     """Events of files, in units of `sources.units_of`."""
-    batches = (
-        (batch, unit)
+    named_by = [numbering(source, key) for source in spec.sources]
+    return collect(
+        (batch, named_by[unit["source"]], unit)
         for unit in units
         for batch in sources.read(unit, spec.sources[unit["source"]], spec.codes, spec.drop)
     )
-    return collect(batches, key)
 
 
-def collect(batches: Iterable[tuple[Batch, Mapping[str, Any] | None]], key: bytes) -> Records:
-    """Events of batches; beside each `source` and `file` it comes from, if it comes from any."""
+def collect(batches: Iterable[tuple[Batch, Numbering, Mapping[str, Any]]]) -> Records:
+    """Events of batches; beside each how its patients are numbered, and its `source` and `file`."""
     numbers: dict[str, int] = {}
     reasons: Counter[str] = Counter()
     named: list[pa.Table] = []
     silent: set[int] = set()
-    for batch, unit in batches:
+    for batch, number_of, unit in batches:
         reasons.update(batch.refused["reason"].to_pylist())
-        silent.update(subject_number(key, name) for name in batch.silent)
-        named.append(named_events(batch.events, key, numbers, unit or _ALONE))
+        silent.update(map(number_of, batch.silent))
+        named.append(named_events(batch.events, number_of, numbers, unit))
     if not named:
         return Records(EVENTS.empty_table(), {}, {}, ())
     tidied = tidy(pa.concat_tables(named))

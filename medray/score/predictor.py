@@ -10,7 +10,7 @@ outcomes; they never raise and never touch their neighbours.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,13 +20,14 @@ from medray.errors import Code, PackageError, RejectError, UsageError
 from medray.package import (
     Task,
     answer,
+    exactly,
     forward,
     load_modules,
     open_package,
     replay_selftest,
 )
 from medray.score.prediction import Outcome, Score
-from medray.workload import Batch, Columns, Explained, Heatmaps, RecordsWorkload
+from medray.workload import Batch, Columns, EmbeddingWorkload, Explained, Heatmaps, RecordsWorkload
 
 if TYPE_CHECKING:
     from medray.workload import Target
@@ -89,30 +90,45 @@ class Predictor:
             return {}
         if any(values.dtype == object for values in columns.values()):
             return self._of_histories(columns, self.of_records)
-        return self._of_rows(columns)
 
-    def _of_rows(self, columns: Columns) -> dict[str, Array]:
+        def predict(rows: Columns) -> dict[str, Array]:
+            return forward(self.task, self._modules, rows, self._params, self._fitted, self.device)
+
+        return self._of_rows(columns, predict)
+
+    def embed(self, columns: Columns) -> Array:
+        """What the last layer of the networks reads of B rows (B, D) float32.
+
+        Raises PackageError when the package has no such layer, RejectError when it does not take
+        such rows.
+        """
+        task = self.task
+        if not isinstance(task, EmbeddingWorkload):
+            raise PackageError(
+                f"{self.package.ref} gives no embedding",
+                remedy="name a package of the workload `imaging`",
+            )
+
+        def embed(rows: Columns) -> dict[str, Array]:
+            batch = task.collate(rows, self._params, self._fitted)
+            return exactly(
+                lambda there: {"": task.embed(self._modules, there, self._params)},
+                batch,
+                self.device,
+            )
+
+        return self._of_rows(columns, embed)[""]
+
+    def _of_rows(
+        self, columns: Columns, ask: Callable[[Columns], dict[str, Array]]
+    ) -> dict[str, Array]:
         rows = len(next(iter(columns.values())))
         chunk = chunk_rows(columns, self.device.type)
         parts = [
-            self._forward(
-                {name: values[at : at + chunk] for name, values in columns.items()}, chunk
-            )
+            _padded({name: values[at : at + chunk] for name, values in columns.items()}, chunk, ask)
             for at in range(0, rows, chunk)
         ]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-    def _forward(self, columns: dict[str, Array], chunk: int) -> dict[str, Array]:
-        """Logits of at most one chunk of rows, run as exactly one chunk."""
-        rows = len(next(iter(columns.values())))
-        padded = {
-            name: np.concatenate([values, np.repeat(values[:1], chunk - rows, axis=0)])
-            for name, values in columns.items()
-        }
-        answered = forward(
-            self.task, self._modules, padded, self._params, self._fitted, self.device
-        )
-        return {name: values[:rows] for name, values in answered.items()}
 
     def _of_histories(self, columns: Columns, task: RecordsTask) -> dict[str, Array]:
         """Logits of rows of any length: those of one shape are gathered until they fill a chunk."""
@@ -220,6 +236,18 @@ class Predictor:
             )
             for row in range(len(logits))
         ]
+
+
+def _padded(
+    columns: Columns, chunk: int, ask: Callable[[Columns], dict[str, Array]]
+) -> dict[str, Array]:
+    """Answers for at most one chunk of rows, asked as exactly one chunk."""
+    rows = len(next(iter(columns.values())))
+    padded = {
+        name: np.concatenate([values, np.repeat(values[:1], chunk - rows, axis=0)])
+        for name, values in columns.items()
+    }
+    return {name: values[:rows] for name, values in ask(padded).items()}
 
 
 def chunk_rows(columns: Columns, device: str) -> int:

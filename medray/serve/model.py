@@ -1,5 +1,6 @@
 """A model that answers questions: the Predictor, and what a request needs around it. No HTTP."""
 
+from functools import partial
 from typing import Any
 
 from medray.ingest import tables
@@ -46,7 +47,8 @@ class Model:
                 times.setdefault(self._subject(name), []).append(micros)
             asked = times
         batch = normalise(table, _MEDS, self._records.codes, self._records.drop)
-        found = tables.collect([(batch, None)], self._key)
+        alone = {"source": 0, "file": 0}
+        found = tables.collect([(batch, partial(subject_number, self._key), alone)])
         rows = self._timelines.predict(found.events, asked, found.silent)
         numbers = {self._subject(name): at for at, name in enumerate(dict.fromkeys(named))}
         told = TablesPrediction(

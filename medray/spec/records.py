@@ -59,6 +59,8 @@ class RecordSource(Section):
     columns   wide: the columns that become events; absent: all others.
     static    wide: columns that are facts without time; long: codes that are.
     birth     the column that holds the date of birth; times before it are rejected.
+    pseudonyms  long: the subjects are pseudonyms of this hospital's key already, as in what
+              `medray embed` writes of a dataset of images.
     """
 
     format: Literal["meds", "long", "wide", "fhir", "omop"]
@@ -72,6 +74,7 @@ class RecordSource(Section):
     columns: tuple[str, ...] | None = None
     static: tuple[str, ...] = ()
     birth: str | None = None
+    pseudonyms: bool = False
 
     @field_validator("path", mode="before")
     @classmethod
@@ -85,6 +88,8 @@ class RecordSource(Section):
         if self.format in ("meds", "fhir", "omop") and (named := self._named_columns()):
             form = self.format.upper()
             raise ValueError(f"the columns of {form} are its own: leave out {', '.join(named)}")
+        if self.pseudonyms and self.format != "long":
+            raise ValueError("`pseudonyms` belongs to the long form")
         if self.birth is not None and self.time is not None and self.time_unit != "timestamp":
             raise ValueError("`birth` is a date: it needs `time_unit: timestamp`")
         return self

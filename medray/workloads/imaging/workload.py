@@ -21,7 +21,7 @@ from medray.workload import (
     Target,
     on_device,
 )
-from medray.workloads.imaging import classifier, fit, heatmap, labels, measure
+from medray.workloads.imaging import classifier, embedding, fit, heatmap, labels, measure
 from medray.workloads.imaging.params import ImagingFitted, ImagingParams
 
 Array = np.ndarray[Any, Any]
@@ -115,6 +115,10 @@ class Imaging:
     ) -> Mapping[str, Tensor]:
         """Label column → logits."""
         return classifier.predict_logits(modules, batch, params)
+
+    def embed(self, modules: Modules, batch: Batch, params: ImagingParams) -> Tensor:
+        """What the last layer of every network reads (B, D)."""
+        return embedding.embed(modules, batch, params)
 
     def truth(self, columns: Columns, params: ImagingParams) -> Mapping[str, Array]:
         """Label column → observed values."""
