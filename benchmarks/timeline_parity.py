@@ -100,7 +100,7 @@ def _network(
     if not shuffled.exists():
         _write(events, shuffled, files=3, seed=1)
     return [
-        _same(f"alone beside in a batch, {name}", alone, batch, ALONE, note),
+        _same(f"alone beside a batch, {name}", alone, batch, ALONE, note),
         _same(f"a night beside a batch, {name}", _night(spec), batch, len(batch)),
         _same(
             f"a night over shuffled rows, other files and shards, {name}",
