@@ -9,9 +9,10 @@ fixed random projection, which keeps distances and learns from nobody (Johnson &
 Shapes: B items, D units of the last layer, K dimensions kept.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from datetime import datetime
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from medray import storage
 from medray.dataset import Dataset, open_dataset, to_columns
 from medray.errors import DataError, OutputConflictError, RejectError, UsageError
-from medray.ingest.records import KEY_CHECK
+from medray.ingest.scans import KEY_CHECK, SPLIT
 from medray.privacy.pseudonyms import load_key, pseudonym
 from medray.score.predictor import Predictor
 
@@ -35,6 +36,7 @@ EVENTS: Final = pa.schema(
         pa.field("time", pa.timestamp("us"), nullable=False),
         pa.field("code", pa.string(), nullable=False),  # SCAN//package//dimension
         pa.field("numeric_value", pa.float32(), nullable=False),
+        pa.field(SPLIT, pa.string()),  # of the patient among the images: who was learned from
     ]
 )
 _STORED = ("item_id", "pixels", "shape", "dtype")
@@ -80,6 +82,7 @@ def embed(
 
     time  column of the dataset that holds the date (and time) of the scan: DICOM's YYYYMMDD, or
           ISO 8601. Scans without one are left out: without a time they would be known too early.
+          A date alone is the start of its day.
     Raises UsageError for a column that is absent, PackageError for a package not of images,
     DataError for scans that the package does not take, OutputConflictError for a file at `out`
     that is none of these, or a dataset of another pseudonym key.
@@ -95,6 +98,11 @@ def embed(
     target = storage.absolute(out)
     _require_ours(target)
     predictor = Predictor(package, device="auto")
+    if predictor.package.pixels != images.meta.pixels:
+        raise UsageError(
+            "the scans were not decoded as the package's own were",
+            remedy="ingest them with the same `ingest.pixels`: see spec.yaml of the package",
+        )
     moments = _moments(images, time)
     tables: list[pa.Table] = []
     done = 0
@@ -106,7 +114,7 @@ def embed(
     whole = whole.sort_by([(name, "ascending") for name in ("subject_id", "time", "code")])
     note = {KEY_CHECK: check, "medray.package": predictor.package.ref}
     storage.write_parquet(target, whole.replace_schema_metadata(note))
-    untimed = sum(when is None for _, when in moments.values())
+    untimed = sum(one.time is None for one in moments.values())
     return EmbedSummary(
         out=target,
         package=predictor.package.ref,
@@ -146,8 +154,15 @@ def _require_ours(target: str) -> None:
         )
 
 
-def _moments(images: Dataset, time: str) -> dict[str, tuple[str, Any]]:
-    """item_id → pseudonym of the patient, and when (None: not known)."""
+class _Moment(NamedTuple):
+    """Whose scan it is, when it was made (None: not known), and the split it stands in."""
+
+    subject: str
+    time: datetime | None
+    split: str | None
+
+
+def _moments(images: Dataset, time: str) -> dict[str, _Moment]:
     labels = images.labels()
     if time not in labels.column_names:
         known = sorted(set(labels.column_names) - {"item_id", "subject_id", "study_id", "split"})
@@ -160,8 +175,11 @@ def _moments(images: Dataset, time: str) -> dict[str, tuple[str, Any]]:
     dates = pd.to_datetime(said, format="%Y%m%d", errors="coerce")
     others = pd.to_datetime(said, format="ISO8601", errors="coerce", utc=True).dt.tz_localize(None)
     when = dates.fillna(others)
-    rows = zip(labels["item_id"].to_pylist(), labels["subject_id"].to_pylist(), when, strict=True)
-    return {item: (who, None if pd.isna(at) else at.to_pydatetime()) for item, who, at in rows}
+    columns = (labels[name].to_pylist() for name in ("item_id", "subject_id", "split"))
+    return {
+        item: _Moment(who, None if pd.isna(at) else at.to_pydatetime(), split)
+        for item, who, split, at in zip(*columns, when, strict=True)
+    }
 
 
 def _vectors(images: Dataset, predictor: Predictor) -> Iterator[tuple[list[str], Array]]:
@@ -184,16 +202,18 @@ def _vectors(images: Dataset, predictor: Predictor) -> Iterator[tuple[list[str],
 def _events(
     ids: list[str],
     values_BK: Array,
-    moments: dict[str, tuple[str, Any]],
+    moments: Mapping[str, "_Moment"],
     predictor: Predictor,
 ) -> pa.Table:
-    timed = [row for row, one in enumerate(ids) if one in moments and moments[one][1] is not None]
+    found = {row: moments[one] for row, one in enumerate(ids) if one in moments}
+    timed = {row: one for row, one in found.items() if one.time is not None}
     width = values_BK.shape[1]
     codes = [f"SCAN//{predictor.package.ref}//{place:02d}" for place in range(width)]
     columns: dict[str, Any] = {
-        "subject_id": [moments[ids[row]][0] for row in timed for _ in codes],
-        "time": [moments[ids[row]][1] for row in timed for _ in codes],
+        "subject_id": [one.subject for one in timed.values() for _ in codes],
+        "time": [one.time for one in timed.values() for _ in codes],
         "code": codes * len(timed),
-        "numeric_value": values_BK[timed].ravel(),
+        "numeric_value": values_BK[list(timed)].ravel(),
+        SPLIT: [one.split for one in timed.values() for _ in codes],
     }
     return pa.table(columns, schema=EVENTS)

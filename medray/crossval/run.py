@@ -24,6 +24,7 @@ from medray.report.numbers import by_model
 from medray.spec.load import spec_sha256
 from medray.spec.models import RunSpec
 from medray.train import train
+from medray.train.source import open_run
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -88,9 +89,9 @@ def crossval(spec: RunSpec, *, progress: Progress | None = None) -> CrossvalResu
             "crossval goes through all folds of the spec",
             remedy="set `split: {folds: 5}`, and leave `split.fold` out",
         )
-    open_any(spec.dataset_uri)  # refused before a cluster is started
     home = storage.absolute(storage.join(spec.output_uri, "crossval"))
     specs = [_of_fold(spec, number, home) for number in range(folds)]
+    open_run(specs[0])  # refused before a cluster is started
     tell({"stage": "crossval", "done": 0, "total": folds, "unit": "folds"})
     for done, _ in enumerate(_finish(specs), start=1):
         tell({"stage": "crossval", "done": done, "total": folds, "unit": "folds"})

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 
 import medray
@@ -27,6 +26,7 @@ from medray.ingest.join import LabelTable, index_of, read_tables, take
 from medray.ingest.output import Output, locked, require_ours
 from medray.ingest.parts import Finished, Row
 from medray.ingest.rounds import Rounds, bring_in
+from medray.ingest.scans import check_pseudonyms, keep_splits, splits_of_scans
 from medray.ingest.shards import SUBJECTS, Tally
 from medray.ingest.splits import assign
 from medray.ingest.summary import split_facts
@@ -39,8 +39,6 @@ from medray.spec.models import SPLITS, RunSpec, TableSpec
 from medray.spec.records import RecordsSpec
 
 Progress = Callable[[dict[str, Any]], None]
-
-KEY_CHECK = "medray.key_check"  # in the metadata of a Parquet file whose subjects are pseudonyms
 
 
 @dataclass(slots=True)
@@ -172,7 +170,7 @@ def ingest_records(spec: RunSpec, *, progress: Progress | None = None) -> Record
         raise UsageError("the spec has no `records` section", remedy="add `records: {sources: …}`")
     output = Output(storage.absolute(spec.output_uri))
     key = load_key()
-    _check_pseudonyms(spec.records, key)
+    check_pseudonyms(spec.records, key)
     units = sources.units_of(spec.records)
     tables = read_tables(
         [
@@ -204,23 +202,6 @@ def _identity(spec: RunSpec, units: Sequence[Row], tables: Sequence[LabelTable],
     files = [[unit[name] for name in ("file_id", "size", "mtime_ns")] for unit in units]
     said = [medray.__version__, spec.records, spec.split, files, [t.sha256 for t in tables]]
     return canonical_sha256([*said, pseudonym(key, "check", "medray")])
-
-
-def _check_pseudonyms(records: RecordsSpec, key: bytes) -> None:
-    """Pseudonyms of another key would be other patients' names, or nobody's."""
-    wanted = pseudonym(key, "check", "medray").encode()
-    for source in records.sources:
-        for path in source.path if source.pseudonyms else ():
-            fs, place = storage.filesystem(storage.absolute(path))
-            try:
-                noted = pq.read_schema(place, filesystem=fs).metadata or {}
-            except (pa.ArrowException, OSError):
-                noted = {}
-            if noted.get(KEY_CHECK.encode()) != wanted:
-                raise OutputConflictError(
-                    "a source with `pseudonyms: true` was not made with this pseudonym key",
-                    remedy="make it with `medray embed`, and let MEDRAY_KEY_FILE name the same key",
-                )
 
 
 def _claim(spec: RunSpec, output: Output, key: bytes) -> RecordsMeta | None:
@@ -358,15 +339,19 @@ def _splits(
     job: _Job, names: Sequence[str], columns: Mapping[str, Any]
 ) -> tuple[list[str | None], str]:
     spec = job.spec.split
+    scans = splits_of_scans(job.records)
     if spec.column is None:
-        return assign(job.key, names, None, spec)
+        splits, how = assign(job.key, names, None, spec)
+        how += "; patients with scans keep the split of their scans" if scans else ""
+        return keep_splits(names, splits, scans, by_hash=True), how
     if spec.column not in columns:
         raise DataError(
             f"no table of `records.tables` has the split column {spec.column!r}",
             remedy=f"their columns are {', '.join(columns) or 'none'}",
         )
     values = [None if v is None else str(v) for v in columns[spec.column].to_pylist()]
-    return assign(job.key, names, values, spec)
+    splits, how = assign(job.key, names, values, spec)
+    return keep_splits(names, splits, scans, by_hash=False), how
 
 
 def _without_copies(job: _Job, whole: pa.Table) -> pa.Table:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from medray.errors import UsageError
 from medray.ingest import sources, tables
 from medray.ingest.parts import Row
+from medray.ingest.scans import check_pseudonyms
 from medray.privacy.pseudonyms import load_key
 from medray.score.prediction import TablesPrediction
 from medray.score.predictor import Predictor
@@ -34,7 +35,9 @@ def predict_tables(
         )
     timelines = Timelines(predictor)
     records = _sources(timelines.records, paths, source)
-    found = tables.read(sources.units_of(records), records, load_key())
+    key = load_key()
+    check_pseudonyms(records, key)
+    found = tables.read(sources.units_of(records), records, key)
     rows = timelines.predict(found.events, "all" if every else "latest", found.silent)
     return TablesPrediction(
         package=predictor.package.ref,

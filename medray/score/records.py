@@ -21,6 +21,7 @@ from medray.errors import UsageError
 from medray.ingest import rounds, shards, sources
 from medray.ingest.parts import IN_PROCESS_ROWS, Key
 from medray.ingest.rounds import Rounds
+from medray.ingest.scans import check_pseudonyms
 from medray.privacy.pseudonyms import load_key, pseudonym
 from medray.provenance import canonical_sha256
 from medray.records.summary import add_up
@@ -51,6 +52,7 @@ def find(night: Night) -> Found:
     """Read the tables; all patients in them. Raises UsageError without tables."""
     records = _settings(night)
     units, key = sources.units_of(records), load_key()
+    check_pseudonyms(records, key)
     files = [[unit[name] for name in ("file_id", "size", "mtime_ns")] for unit in units]
     identity = canonical_sha256([records, files, pseudonym(key, "check", "medray")])[:24]
     folder = storage.join(night.places.staging, "read", identity)
@@ -77,6 +79,12 @@ def _settings(night: Night) -> RecordsSpec:
         raise UsageError(
             "there is nothing to score",
             remedy="name the tables as `score.records.sources` in the spec",
+        )
+    if any(one.pseudonyms for one in own.sources) and not any(one.pseudonyms for one in asked):
+        raise UsageError(
+            "the package reads scans, and no source of this night has any",
+            remedy="make tonight's with `medray embed`, and name them in `score.records.sources` "
+            "with `pseudonyms: true`",
         )
     return own.model_copy(update={"sources": asked})
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from medray import storage
 from medray.dataset import AnyDataset, Dataset, RecordsDataset, open_any, to_columns
-from medray.errors import DataError, RejectError
+from medray.errors import DataError, LeakError, RejectError
 from medray.spec.models import RunSpec, TrainSpec
 from medray.train.feed import Feed, MemoryFeed, Place, StreamFeed, bucketed
 from medray.train.shards import ShardFeed, ShardItems, Share, no_items, regrouped, some
@@ -59,6 +59,13 @@ def as_split(dataset: AnyDataset, spec: RunSpec) -> AnyDataset:
     split = spec.split
     if split.fold is None or split.folds is None:
         return dataset
+    if isinstance(dataset, RecordsDataset) and any(
+        source.pseudonyms for source in dataset.meta.records.sources
+    ):
+        raise LeakError(
+            "folds would hold out patients whose scans the imaging network learned from",
+            remedy="leave `split.folds` out: patients with scans keep the split of their scans",
+        )
     return dataset.fold(split.fold, split.folds, split.tuning_share)
 
 

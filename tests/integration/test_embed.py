@@ -9,12 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from medray import api
-from medray.dataset import open_dataset
+from medray.dataset import open_any, open_dataset
 from medray.dicom.write import EXPLICIT_LE, write_instance
 from medray.embedding import projected
-from medray.errors import DataError, OutputConflictError, PackageError, UsageError
+from medray.errors import DataError, LeakError, OutputConflictError, PackageError, UsageError
+from medray.ingest.shards import number_of_pseudonym
 from medray.score.predictor import Predictor
-from medray.spec.models import RunSpec
+from medray.spec.models import RunSpec, SplitSpec
 from tests.timelines import HEADER, records_spec, write_csv, write_outcomes
 
 PATIENTS = 160
@@ -123,6 +124,44 @@ def test_image_and_record_in_one_model(root: Path) -> None:
     assert both > 0.8
 
 
+def test_nobody_whose_scan_was_learned_from_is_held_out(root: Path) -> None:
+    """Or a network that knows its patients by heart would tell the label of those held out."""
+    embed(root)
+    spec = fused(root, "kept", "scans.parquet")
+    summary = api.ingest(spec)
+    assert "keep the split of their scans" in summary.split_by
+    images = open_dataset(str(root / "imaging/dataset")).labels().to_pylist()
+    dated = {row["subject_id"]: row["split"] for row in images if row["taken"]}
+    kept = open_any(str(root / "kept")).labels()
+    found = dict(zip(kept["subject_id"].to_pylist(), kept["split"].to_pylist(), strict=True))
+    for name, split in dated.items():
+        assert found[str(number_of_pseudonym(name))] == split
+    with pytest.raises(LeakError, match="folds would hold out"):
+        api.crossval(spec.model_copy(update={"split": SplitSpec(folds=2)}))
+
+
+def test_a_column_that_tears_scans_and_records_apart_is_a_leak(root: Path) -> None:
+    embed(root)
+    names = [f"p{number:03d}" for number in range(PATIENTS)]
+    parts = ["held_out" if number % 2 else "train" for number in range(PATIENTS)]
+    write_csv(root / "parts.csv", list(zip(names, parts, strict=True)), ("stay", "part"))
+    spec = fused(root, "torn", "scans.parquet").model_dump(mode="json")
+    spec["records"]["tables"].append({"path": str(root / "parts.csv"), "key": "stay"})
+    spec["split"] = {"column": "part"}
+    with pytest.raises(LeakError, match=r"learned from the scans of \d+ patients"):
+        api.ingest(RunSpec.model_validate(spec))
+
+
+def test_a_night_without_the_scans_is_refused(root: Path) -> None:
+    if not (root / "both/package").exists():
+        auroc(root, "both", "scans.parquet")
+    spec = fused(root, "both", "scans.parquet").model_dump(mode="json")
+    tables = [one for one in spec["records"]["sources"] if not one["pseudonyms"]]
+    spec["score"] = {"records": {"sources": tables}}
+    with pytest.raises(UsageError, match="the package reads scans"):
+        api.score(RunSpec.model_validate(spec))
+
+
 def test_what_cannot_be_embedded_is_said(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="no column 'when'"):
         embed(root, time="when")
@@ -144,7 +183,7 @@ def test_only_packages_of_images_embed(root: Path) -> None:
     package = root / "both/package"
     if not package.exists():
         auroc(root, "both", "scans.parquet")
-    with pytest.raises(PackageError, match="gives no embedding"):
+    with pytest.raises(PackageError, match="not from images"):
         embed(root, package=str(package))
 
 
@@ -161,8 +200,6 @@ def test_a_projection_keeps_distances_and_learns_nothing() -> None:
 
 
 def test_names_are_no_pseudonyms() -> None:
-    from medray.ingest.shards import number_of_pseudonym
-
     assert number_of_pseudonym("ff" * 16) == 2**63 - 1
     with pytest.raises(DataError, match="something else"):
         number_of_pseudonym("Jane Doe")
