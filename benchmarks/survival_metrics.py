@@ -31,7 +31,6 @@ from medray.metrics.survival.calibration import horizon_calibration
 from medray.metrics.survival.concordance import antolini_c, harrell_c, uno_c
 from medray.metrics.survival.dynamic_auc import dynamic_auc, mean_dynamic_auc
 from medray.metrics.survival.groups import logrank_test, quantile_groups
-from medray.metrics.survival.inputs import incidence_at
 from medray.metrics.survival.km import (
     Censoring,
     aalen_johansen,
@@ -166,7 +165,8 @@ def _concordance(s: Sample) -> Iterator[Pair]:
     ours = uno_c(s.time, s.event, s.risk, censoring=s.censoring, tau=tau)
     yield "Uno's C", "scikit-survival", ours, expected
     within = s.time <= tau
-    at_events = incidence_at(s.curves, s.times, s.time[(s.event > 0) & within])
+    step = np.searchsorted(s.times, s.time[(s.event > 0) & within], side="right")
+    at_events = np.pad(s.curves, ((0, 0), (1, 0)))[:, step]
     expected = SurvivalEVAL.concordance_time_dependent(at_events, s.time, s.event * within)[0]
     yield "Antolini's C", "SurvivalEVAL", antolini_c(s.time, s.event, s.curves, s.times), expected
 

@@ -15,16 +15,15 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from medray import storage
 from medray.dataset import Dataset, open_dataset, to_columns
 from medray.errors import DataError, OutputConflictError, RejectError, UsageError
-from medray.ingest.scans import KEY_CHECK, SPLIT
+from medray.ingest.scans import KEY_CHECK, SPLIT, key_check_of
 from medray.privacy.pseudonyms import load_key, pseudonym
+from medray.records.events import timestamps
 from medray.score.predictor import Predictor
 
 Array = NDArray[Any]
@@ -39,7 +38,6 @@ EVENTS: Final = pa.schema(
         pa.field(SPLIT, pa.string()),  # of the patient among the images: who was learned from
     ]
 )
-_STORED = ("item_id", "pixels", "shape", "dtype")
 _ROWS = 256
 _SEED = 1984
 
@@ -142,12 +140,7 @@ def projected(vectors_BD: Array, dimensions: int) -> Array:
 def _require_ours(target: str) -> None:
     if not storage.exists(target):
         return
-    fs, path = storage.filesystem(target)
-    try:
-        noted = pq.read_schema(path, filesystem=fs).metadata or {}
-    except (pa.ArrowException, OSError):
-        noted = {}
-    if KEY_CHECK.encode() not in noted:
+    if key_check_of(target) is None:
         raise OutputConflictError(
             "the file at `--out` is not one that `medray embed` made",
             remedy="name another file",
@@ -171,38 +164,31 @@ def _moments(images: Dataset, time: str) -> dict[str, _Moment]:
             remedy=f"it has {', '.join(known) or 'none'}; ask for one in `ingest.columns`, "
             "e.g. StudyDate, and ingest again",
         )
-    said = pd.Series(labels[time].cast(pa.string()).to_pylist(), dtype="object")
-    dates = pd.to_datetime(said, format="%Y%m%d", errors="coerce")
-    others = pd.to_datetime(said, format="ISO8601", errors="coerce", utc=True).dt.tz_localize(None)
-    when = dates.fillna(others)
+    when = timestamps(labels[time].cast(pa.string())).astype(object)  # None: no time
     columns = (labels[name].to_pylist() for name in ("item_id", "subject_id", "split"))
     return {
-        item: _Moment(who, None if pd.isna(at) else at.to_pydatetime(), split)
-        for item, who, split, at in zip(*columns, when, strict=True)
+        item: _Moment(who, at, split) for item, who, split, at in zip(*columns, when, strict=True)
     }
 
 
 def _vectors(images: Dataset, predictor: Predictor) -> Iterator[tuple[list[str], Array]]:
     """Items of the dataset, some at a time, and what the last layer reads of them (B, D)."""
-    fs, _ = storage.filesystem(images.images_uri)
-    for uri in images.image_files():
-        with fs.open_input_file(storage.filesystem(uri)[1]) as stream:
-            for rows in pq.ParquetFile(stream).iter_batches(_ROWS, columns=list(_STORED)):
-                columns = to_columns(pa.Table.from_batches([rows]))
-                try:
-                    vectors_BD = predictor.embed({"pixels": columns["pixels"]})
-                except RejectError as reject:
-                    raise DataError(
-                        f"the package does not take the scans of this dataset: {reject.detail}",
-                        remedy="ingest them with the pixels of the package's own dataset",
-                    ) from reject
-                yield columns["item_id"].tolist(), vectors_BD
+    for rows in images.blocks(_ROWS):
+        columns = to_columns(rows)
+        try:
+            vectors_BD = predictor.embed({"pixels": columns["pixels"]})
+        except RejectError as reject:
+            raise DataError(
+                f"the package does not take the scans of this dataset: {reject.detail}",
+                remedy="ingest them with the pixels of the package's own dataset",
+            ) from reject
+        yield columns["item_id"].tolist(), vectors_BD
 
 
 def _events(
     ids: list[str],
     values_BK: Array,
-    moments: Mapping[str, "_Moment"],
+    moments: Mapping[str, _Moment],
     predictor: Predictor,
 ) -> pa.Table:
     found = {row: moments[one] for row, one in enumerate(ids) if one in moments}

@@ -12,6 +12,8 @@ import pyarrow as pa
 from pydantic import BaseModel
 from torch import Generator, Tensor, nn
 
+from medray.records.scale import Scale
+
 Columns = Mapping[str, np.ndarray[Any, Any]]
 """Column name → (B, ...) array: a Ray Data, dataset or request batch."""
 Batch = Mapping[str, Tensor]
@@ -40,19 +42,8 @@ class Objective:
     loss: Callable[[Modules, Batch, Generator], Tensor]
 
 
+_AS_IT_IS = Scale()
 Kind = Literal["binary", "multiclass", "survival", "quantiles"]
-
-
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """How a measured value was brought to mean 0 and standard deviation 1, after a logarithm.
-
-    transform  `log`: log(1 + x).
-    """
-
-    transform: Literal["linear", "log"] = "linear"
-    mean: float = 0.0
-    std: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +66,7 @@ class Target:
     edges_days: tuple[float, ...] = ()
     horizons_days: tuple[float, ...] = ()
     levels: tuple[float, ...] = ()
-    scale: Scale = Scale()
+    scale: Scale = _AS_IT_IS
 
 
 @dataclass(frozen=True, slots=True)

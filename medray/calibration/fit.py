@@ -14,10 +14,10 @@ from medray.calibration.model import (
     Kind,
     Rule,
     TargetCalibration,
-    ValueScale,
     sigmoid,
 )
 from medray.errors import DataError
+from medray.records.scale import Scale
 
 Array = np.ndarray[Any, Any]
 
@@ -26,25 +26,6 @@ _NO_TRUTH = "no label on `tuning`: not calibrated"
 _HAZARDS = "hazards are probabilities as they were learned: not calibrated"
 _FEW = "fewer than {} values on `tuning` at some horizon: not calibrated there"
 _LEAST_VALUES = 20
-
-
-class Scale(Protocol):
-    """What of medray.workload.Scale is needed here."""
-
-    @property
-    def transform(self) -> Any:
-        """`linear` or `log`."""
-        ...
-
-    @property
-    def mean(self) -> float:
-        """Taken off."""
-        ...
-
-    @property
-    def std(self) -> float:
-        """Divided by."""
-        ...
 
 
 class Target(Protocol):
@@ -155,18 +136,15 @@ def _survival(target: Target, logits: Array, truth: Array, rule: Rule) -> Target
 
 def _quantiles(target: Target, logits_BHQ: Array, truth_BH: Array, rule: Rule) -> TargetCalibration:
     """Move the outer quantiles so that the wanted share of `tuning` lies between them."""
-    scale = ValueScale(
-        transform=target.scale.transform, mean=target.scale.mean, std=target.scale.std
-    )
     widths = [
-        _width(logits_BHQ[:, index], truth_BH[:, index], target.levels, scale)
+        _width(logits_BHQ[:, index], truth_BH[:, index], target.levels, target.scale)
         for index in range(truth_BH.shape[1])
     ]
     return TargetCalibration(
         kind=target.kind,
         horizons_days=target.horizons_days,
         levels=target.levels,
-        scale=scale,
+        scale=target.scale,
         widths=tuple(0.0 if width is None else width for width in widths),
         items=int(np.isfinite(truth_BH).any(axis=1).sum()),
         note=_FEW.format(_LEAST_VALUES) if None in widths else "",
@@ -174,15 +152,12 @@ def _quantiles(target: Target, logits_BHQ: Array, truth_BH: Array, rule: Rule) -
 
 
 def _width(
-    logits_BQ: Array, truth_B: Array, levels: tuple[float, ...], scale: ValueScale
+    logits_BQ: Array, truth_B: Array, levels: tuple[float, ...], scale: Scale
 ) -> float | None:
     known = np.isfinite(truth_B) & np.isfinite(logits_BQ).all(axis=1)
     if known.sum() < _LEAST_VALUES:
         return None
-    value_N = truth_B[known]
-    if scale.transform == "log":
-        value_N = np.log1p(np.maximum(value_N, 0))
-    value_N = (value_N - scale.mean) / scale.std
+    value_N = scale.standard(truth_B[known])
     outside_N = np.maximum(logits_BQ[known, 0] - value_N, value_N - logits_BQ[known, -1])
     share = (levels[-1] - levels[0]) * (1 + 1 / len(value_N))
     return float(np.quantile(outside_N, min(share, 1.0), method="higher"))

@@ -12,25 +12,13 @@ from pydantic import Field
 
 from medray.calibration import hazards
 from medray.errors import DataError
+from medray.records.scale import Scale
 from medray.spec.base import Section
 from medray.spec.models import WantedSensitivity
 
 Kind = Literal["binary", "multiclass", "survival", "quantiles"]
 Rule = Literal["youden"] | WantedSensitivity
 Array = np.ndarray[Any, Any]
-
-
-class ValueScale(Section):
-    """How values were standardised: `log` is log(1 + x), taken first."""
-
-    transform: Literal["linear", "log"] = "linear"
-    mean: float = 0.0
-    std: float = Field(default=1.0, gt=0)
-
-    def back(self, values: Array) -> Array:
-        """From standard deviations to the source's units."""
-        plain = np.asarray(values, np.float64) * self.std + self.mean
-        return np.maximum(np.expm1(plain), 0.0) if self.transform == "log" else plain
 
 
 class TargetCalibration(Section):
@@ -54,7 +42,7 @@ class TargetCalibration(Section):
     edges_days: tuple[float, ...] = ()
     horizons_days: tuple[float, ...] = ()
     levels: tuple[float, ...] = ()
-    scale: ValueScale = ValueScale()
+    scale: Scale = Scale()
     widths: tuple[float, ...] = ()
     items: int = Field(default=0, ge=0)
     note: str = ""

@@ -6,7 +6,7 @@ Shapes: N items of a split, H rows, W columns.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -136,6 +136,18 @@ class Dataset:
         for item_id in self._labels["item_id"].to_pylist():
             digest.update(f"{item_id}:{hashes[item_id]}\n".encode())
         return digest.hexdigest()
+
+    def blocks(self, rows: int, part: int = 0, parts: int = 1) -> Iterator[pa.Table]:
+        """Rows of `images`, of all splits, at most so many at a time, for `to_columns`.
+
+        part, parts  of several readers each takes every `parts`-th file.
+        """
+        fs, _ = storage.filesystem(self.images_uri)
+        for uri in self._files[part::parts]:
+            with fs.open_input_file(storage.filesystem(uri)[1]) as stream:
+                names = ["item_id", *_PIXEL_COLUMNS]
+                for batch in pq.ParquetFile(stream).iter_batches(rows, columns=names):
+                    yield pa.Table.from_batches([batch])
 
     def columns(self, split: str) -> ColumnArrays:
         """Label columns of a split, sorted by item_id; see `label_arrays`."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from medray.calibration import hazards
 from medray.evaluate.groups import group_names, subgroup_table
 from medray.evaluate.question import Question
-from medray.metrics.bootstrap import patient_bootstrap
+from medray.metrics.bootstrap import patient_bootstrap, patient_bootstrap_vector
 from medray.metrics.survival.brier import brier_score, integrated_brier_score
 from medray.metrics.survival.calibration import horizon_calibration
 from medray.metrics.survival.concordance import antolini_c, harrell_c, uno_c
@@ -93,6 +93,23 @@ class _Part:
         )
         return Estimate.of(found)
 
+    def by_horizon(self, statistic: Any) -> list[Estimate]:
+        """The same of statistic(days, causes, risk, horizon), at every horizon its own risk."""
+        question = self.question
+
+        def all_of_them(days: Array, causes: Array, risks_LH: Array) -> Array:
+            columns = zip(risks_LH.T, self.horizons, strict=True)
+            return np.array([statistic(days, causes, risk, at) for risk, at in columns])
+
+        found = patient_bootstrap_vector(
+            all_of_them,
+            self.patients.tolist(),
+            (self.days, self.causes, self.risks()),
+            replicates=question.replicates(len(self.days)),
+            seed=question.settings.seed,
+        )
+        return [Estimate.of(one) for one in found]
+
 
 def survival_results(question: Question) -> Iterator[SurvivalResult]:
     """One result per competing cause; `undefined` is set where it never came."""
@@ -150,7 +167,7 @@ def _result(name: str, part: _Part, not_scored: int) -> SurvivalResult:
         ),
         integrated_brier=number(integrated[NETWORK]),
         integrated_brier_null=number(null),
-        horizons=tuple(_horizon(part, index) for index in range(len(part.horizons))),
+        horizons=tuple(_horizons(part)),
         thirds=tuple(_thirds(part, last_L)),
         logrank_p=number(logrank_test(part.days, part.causes, group, cause=part.cause).p),
         models=(
@@ -196,11 +213,22 @@ def _integrated(part: _Part) -> tuple[dict[str, float], float]:
     return found, score(part.days, part.causes, np.nan_to_num(same), times)
 
 
-def _horizon(part: _Part, index: int) -> SurvivalHorizon:
+def _horizons(part: _Part) -> Iterator[SurvivalHorizon]:
+    def uno(days: Array, causes: Array, risk: Array, at: float) -> float:
+        return uno_c(days, causes, risk, censoring=part.censoring, tau=at, cause=part.cause)
+
+    def auc(days: Array, causes: Array, risk: Array, at: float) -> float:
+        found = dynamic_auc(days, causes, risk, [at], censoring=part.censoring, cause=part.cause)
+        return float(found[0])
+
+    for index, (u, a) in enumerate(zip(part.by_horizon(uno), part.by_horizon(auc), strict=True)):
+        yield _horizon(part, index, u, a)
+
+
+def _horizon(part: _Part, index: int, uno: Estimate, auc: Estimate) -> SurvivalHorizon:
     days, causes, horizon = part.days, part.causes, part.horizons[index]
     risk_L = part.risks()[:, index]
     observed = aalen_johansen(days, causes, part.cause).interval_at(horizon)
-    uno = partial(uno_c, censoring=part.censoring, tau=horizon, cause=part.cause)
     brier = partial(brier_score, times=[horizon], censoring=part.censoring, cause=part.cause)
     everybody = aalen_johansen(*part.train, part.cause).at([horizon])[0]
     bins = horizon_calibration(
@@ -212,8 +240,8 @@ def _horizon(part: _Part, index: int) -> SurvivalHorizon:
         at_risk=int((days > horizon).sum()),
         predicted=number(float(risk_L.mean())),
         observed=Estimate.of(observed),
-        uno=part.bootstrap(uno, risk_L),
-        auc=part.bootstrap(partial(_auc, horizon=horizon, part=part), risk_L),
+        uno=uno,
+        auc=auc,
         brier=number(float(brier(days, causes, risk_L[:, None])[0])),
         brier_null=_same_for_all(brier, days, causes, float(everybody)),
         difference=number(bins.mean_difference),
@@ -236,11 +264,6 @@ def _same_for_all(brier: Any, days: Array, causes: Array, risk: float) -> float 
     if not np.isfinite(risk):
         return None
     return number(float(brier(days, causes, np.full((len(days), 1), risk))[0]))
-
-
-def _auc(days: Array, causes: Array, risk: Array, *, horizon: float, part: _Part) -> float:
-    found = dynamic_auc(days, causes, risk, [horizon], censoring=part.censoring, cause=part.cause)
-    return float(found[0])
 
 
 def _model(part: _Part, model: str, integrated: float) -> SurvivalModel:

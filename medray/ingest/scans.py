@@ -26,18 +26,24 @@ def check_pseudonyms(records: RecordsSpec, key: bytes) -> None:
 
     Raises OutputConflictError.
     """
-    wanted = pseudonym(key, "check", "medray").encode()
+    wanted = pseudonym(key, "check", "medray")
     for path in _paths(records):
-        fs, place = storage.filesystem(storage.absolute(path))
-        try:
-            noted = pq.read_schema(place, filesystem=fs).metadata or {}
-        except (pa.ArrowException, OSError):
-            noted = {}
-        if noted.get(KEY_CHECK.encode()) != wanted:
+        if key_check_of(storage.absolute(path)) != wanted:
             raise OutputConflictError(
                 "a source with `pseudonyms: true` was not made with this pseudonym key",
                 remedy="make it with `medray embed`, and let MEDRAY_KEY_FILE name the same key",
             )
+
+
+def key_check_of(uri: str) -> str | None:
+    """Which key a file of scans was made with; None for any other file."""
+    fs, place = storage.filesystem(uri)
+    try:
+        noted = pq.read_schema(place, filesystem=fs).metadata or {}
+    except (pa.ArrowException, OSError):
+        return None
+    check = noted.get(KEY_CHECK.encode())
+    return None if check is None else check.decode()
 
 
 def splits_of_scans(records: RecordsSpec) -> dict[str, str]:

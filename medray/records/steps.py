@@ -6,12 +6,12 @@ S channels of facts without time, K codes of one step that have no channel of th
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
+from medray.records.scale import Scale
 from medray.records.tokens import NONE
 from medray.spec.base import Section
 
@@ -22,19 +22,14 @@ NO_TIME = np.iinfo(np.int64).min
 _CLIP = 5.0  # standard deviations: what lies beyond is an error or says no more
 
 
-class Channel(Section):
+class Channel(Scale):
     """One input. A code's number, or one text of a code: 1 where it is said, 0 where another is.
 
-    code, text  64-bit names; text 0: the number.
-    transform   `log`: log(1 + x), for values that are not negative and skewed.
-    mean, std   of the transformed values in `train`.
+    code, text  64-bit names; text 0: the number, whose scale it holds.
     """
 
     code: int
     text: int = 0
-    transform: Literal["linear", "log"] = "linear"
-    mean: float = 0.0
-    std: float = Field(default=1.0, gt=0)
 
 
 class Vocabulary(Section):
@@ -232,9 +227,7 @@ def _ranks(step_item: Array, count: int, most: int | None) -> tuple[Array, Array
 
 def transformed(values: Array, channel: Channel) -> Array:
     """Standardise values of a channel, cut at 5 standard deviations."""
-    if channel.transform == "log":
-        values = np.log1p(np.maximum(values, 0))
-    return np.clip((values - channel.mean) / channel.std, -_CLIP, _CLIP)
+    return np.clip(channel.standard(values), -_CLIP, _CLIP)
 
 
 def _values(

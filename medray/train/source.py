@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 from pydantic import BaseModel
 
@@ -298,13 +297,10 @@ def _read_files(
 
     Evaluating through Ray Data would have to wait for the CPUs that feed the training.
     """
-    fs, _ = storage.filesystem(dataset.images_uri)
-    for uri in dataset.image_files()[place.rank :: place.world]:
-        with fs.open_input_file(storage.filesystem(uri)[1]) as stream:
-            for rows in pq.ParquetFile(stream).iter_batches(batch_size, columns=list(_STORED)):
-                columns = to_columns(pa.Table.from_batches([rows]), labels)
-                if len(columns["item_id"]):
-                    yield columns
+    for rows in dataset.blocks(batch_size, place.rank, place.world):
+        columns = to_columns(rows, labels)
+        if len(columns["item_id"]):
+            yield columns
 
 
 def stream(dataset: Dataset, split: str) -> "ray.data.Dataset":

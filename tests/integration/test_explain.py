@@ -1,7 +1,6 @@
 """`medray explain` on a dataset and a package on disk, as ingest and train leave them."""
 
 import json
-import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,7 +16,6 @@ from tiny import make_package
 
 from medray import api
 from medray.calibration import Calibration, TargetCalibration
-from medray.cli import main
 from medray.dataset import RecordsDataset, open_any
 from medray.dataset.records import RecordsMeta
 from medray.evaluate import evaluate
@@ -104,18 +102,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         names=histories.NAMES,
     )
     return folder
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["medray", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        said = capsys.readouterr()
-        return int(end.value.code or 0), said.out, said.err
-
-    return call
 
 
 def test_a_prediction_is_taken_apart_and_written_down(root: Path, run: Run) -> None:

@@ -1,14 +1,12 @@
 """The main path on a small real archive, through the command line, in one output folder."""
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from medray import storage
-from medray.cli import main
 from medray.demo.archive import build_archive
 
 Run = Callable[..., tuple[int, str, str]]
@@ -39,19 +37,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build_archive(folder, patients=60, night=10)
     (folder / "run.yaml").write_text(SPEC.format(root=folder), encoding="utf-8")
     return folder
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["medray", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        said = capsys.readouterr()
-        code = end.value.code
-        return (0 if code is None else int(code)), said.out, said.err
-
-    return call
 
 
 @pytest.mark.usefixtures("ray_cluster")

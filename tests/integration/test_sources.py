@@ -1,7 +1,6 @@
 """FHIR and OMOP through the command line: ingest, inspect, export as MEDS, and back in again."""
 
 import json
-import sys
 from collections import defaultdict
 from collections.abc import Callable
 from datetime import timedelta
@@ -24,7 +23,6 @@ from clinics import (
 )
 
 from medray import storage
-from medray.cli import main
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -63,18 +61,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for form in ("fhir", "omop"):
         (folder / f"{form}.yaml").write_text(SPEC.format(root=folder, format=form, **CODES[form]))
     return folder
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["medray", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        said = capsys.readouterr()
-        return int(end.value.code or 0), said.out, said.err
-
-    return call
 
 
 def timelines(rows: list[dict[str, Any]]) -> list[list[Event]]:

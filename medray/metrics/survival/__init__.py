@@ -1,6 +1,6 @@
 """How good a model of time to an event is, on right-censored data.
 
-    inputs       the checks of what comes in; reading a step curve at other times
+    inputs       the checks of what comes in
     km           Kaplan-Meier, the censoring distribution, Aalen-Johansen, step curves
     concordance  Harrell's C, Uno's C, Antolini's time-dependent C
     dynamic_auc  cumulative/dynamic AUC at times, and its mean

@@ -25,9 +25,8 @@ def brier_score(
     """Mean squared error (K,) of `incidence` (N, K), the probability of `cause` by `times` (K,).
 
     `time` (N,), `event` (N,). Events by t weigh 1 / G at their own time, those of a competing cause
-    as known non-events; rows followed past t weigh 1 / G(t); rows censored by t weigh nothing. To
-    read a model's grid at other times see `inputs.incidence_at`. NaN without rows, and at times
-    that need G past its last time or where it is 0. Raises ValueError as `outcome_pair` and
+    as known non-events; rows followed past t weigh 1 / G(t); rows censored by t weigh nothing. NaN
+    without rows, and at times that need G past its last time or where it is 0. Raises ValueError as `outcome_pair` and
     `incidence_grid`. Sources: Graf et al., Stat. Med. 1999;18:2529; Schoop et al., Biom. J.
     2011;53:88 (competing causes).
     """

@@ -75,24 +75,6 @@ def incidence_grid(incidence: ArrayLike, times: ArrayLike, rows: int) -> tuple[F
     return incidence_NT, times_T
 
 
-def incidence_at(incidence: ArrayLike, times: ArrayLike, at: ArrayLike) -> Floats:
-    """Step curves (N, T) on a grid `times` (T,), read at other times (K,): the answer is (N, K).
-
-    Each value holds from its grid time until the next; before the first one it is 0. Past the last
-    grid time it is NaN: the model says nothing there. Raises ValueError as `incidence_grid` does,
-    and for `at` that is not finite and at least 0.
-    """
-    incidence_NT, times_T = incidence_grid(incidence, times, len(np.atleast_1d(incidence)))
-    at_K = finite(at, "at")
-    if np.any(at_K < 0.0):
-        raise ValueError("at must be at least 0")
-    step_K = np.searchsorted(times_T, at_K, side="right")
-    before_N1 = np.zeros((len(incidence_NT), 1))
-    read_NK = np.concatenate([before_N1, incidence_NT], axis=1)[:, step_K]
-    read_NK[:, at_K > times_T[-1]] = np.nan
-    return read_NK
-
-
 def _probabilities(values: Floats, name: str) -> Floats:
     if np.any((values < -_ROUNDING) | (values > 1.0 + _ROUNDING)):
         raise ValueError(f"{name} must lie in [0, 1]")

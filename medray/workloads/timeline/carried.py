@@ -15,8 +15,6 @@ from medray.workloads.timeline.params import TimelineFitted, TimelineParams
 
 Array = NDArray[Any]
 
-_MOST_ITEMS = 20_000  # of `train`, drawn by the seed
-
 
 def quantiles(
     train: Columns, held_out: Columns, params: TimelineParams, fitted: TimelineFitted, seed: int
@@ -66,14 +64,11 @@ def _boosted(
     from sklearn.ensemble import HistGradientBoostingRegressor
 
     observed = np.asarray(train[tensors.OUTCOME], np.float64)
-    some = np.arange(len(observed))
-    if len(some) > _MOST_ITEMS:
-        some = np.random.default_rng(seed).choice(some, _MOST_ITEMS, replace=False)
-    x_BF = baselines.window_features({k: v[some] for k, v in train.items()}, params, fitted)
+    x_BF = baselines.window_features(train, params, fitted)
     asked_BF = baselines.window_features(held_out, params, fitted)
     found = np.full((len(asked_BF), observed.shape[1], len(params.quantiles)), np.nan)
     for horizon in range(observed.shape[1]):
-        y_B = observed[some, horizon]
+        y_B = observed[:, horizon]
         known = np.isfinite(y_B)
         if known.sum() < 2:
             continue

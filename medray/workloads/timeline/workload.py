@@ -179,10 +179,9 @@ class Timeline:
 
     def monitor(self, params: TimelineParams) -> Monitor:
         """The tuning metric `params.monitor` names."""
-        name = params.monitor
-        if name == "auto":
-            name = "auroc" if params.task == "event_within" else "loss"
-        return Monitor(name, "min" if name == "loss" else "max")
+        if params.monitor == "auto":
+            return HEADS[params.task].monitor
+        return Monitor(params.monitor, "min" if params.monitor == "loss" else "max")
 
     def measure(
         self,

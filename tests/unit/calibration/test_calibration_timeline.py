@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from medray.calibration import Calibration, fit_calibration, hazards
-from medray.workload import Scale, Target
+from medray.records.scale import Scale
+from medray.workload import Target
 
 SURVIVAL = Target(
     "outcome",
@@ -18,7 +19,7 @@ FORECAST = Target(
     "quantiles",
     horizons_days=(30.0,),
     levels=(0.1, 0.5, 0.9),
-    scale=Scale("log", 0.5, 0.4),
+    scale=Scale(transform="log", mean=0.5, std=0.4),
 )
 
 

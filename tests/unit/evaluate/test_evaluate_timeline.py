@@ -9,13 +9,13 @@ from sksurv.metrics import concordance_index_ipcw, integrated_brier_score
 from sksurv.util import Surv
 
 from medray.calibration import Calibration, TargetCalibration, hazards
-from medray.calibration.model import ValueScale
 from medray.errors import DataError
 from medray.evaluate.cohort import check_held_out, cohort_of
 from medray.evaluate.forecast import forecast_results
 from medray.evaluate.question import Question
 from medray.evaluate.results import Scored, Settings
 from medray.evaluate.survival import survival_results
+from medray.records.scale import Scale
 from medray.report import words
 from medray.report.card import render_card
 from medray.report.document import Provenance, Report
@@ -142,7 +142,7 @@ def forecast_question() -> Question:
     truth[::5, 0] = np.nan
     logits = np.stack([middle - 0.6, middle, middle + 0.6], axis=2)
     levels = (0.1, 0.5, 0.9)
-    scale = ValueScale(mean=10, std=2)
+    scale = Scale(mean=10, std=2)
     entry = TargetCalibration(kind="quantiles", horizons_days=HORIZONS, levels=levels, scale=scale)
     carried = np.full((N, 2, 3), 10.0)
     carried[:30] = np.nan

@@ -13,7 +13,7 @@ from SurvivalEVAL.nonparametric_estimator.competing_risks.aalen_johansen import 
     AalenJohansenCompetingRisks,
 )
 
-from medray.metrics.survival.inputs import incidence_at
+from medray.metrics.survival.inputs import incidence_grid
 from medray.metrics.survival.km import aalen_johansen, censoring_distribution, kaplan_meier
 
 SEEDS = range(3)
@@ -205,32 +205,25 @@ def test_cause_and_level_are_checked():
         kaplan_meier([1], [1], level=1.0)
 
 
-def test_a_grid_read_at_other_times():
-    read = incidence_at([[0.1, 0.4], [0.2, 0.2]], [2, 5], [0, 1.9, 2, 4.9, 5, 5.1])
-    expected = [[0, 0, 0.1, 0.1, 0.4, math.nan], [0, 0, 0.2, 0.2, 0.2, math.nan]]
-    np.testing.assert_array_equal(read, expected)
-
-
 def test_rounding_is_cut_off():
     summed = np.cumsum(np.full((1, 10), 0.1, dtype=np.float32), axis=1) + np.float32(1e-6)
     assert summed[0, -1] > 1.0
-    read = incidence_at(summed, np.arange(1, 11), [5, 10])
-    assert read[0].tolist() == [float(summed[0, 4]), 1.0]
+    read, _ = incidence_grid(summed, np.arange(1, 11), 1)
+    assert read[0, [4, 9]].tolist() == [float(summed[0, 4]), 1.0]
 
 
 @pytest.mark.parametrize(
-    ("incidence", "times", "at", "message"),
+    ("incidence", "times", "message"),
     [
-        ([[0.9, 0.5]], [1, 2], [1], "must not fall"),  # a survival curve
-        ([[0.1, 1.1]], [1, 2], [1], r"\[0, 1\]"),
-        ([[0.1, math.nan]], [1, 2], [1], "non-finite"),
-        ([[0.1]], [1, 2], [1], "shape"),
-        ([[0.1, 0.2]], [2, 1], [1], "rise"),
-        ([[0.1, 0.2]], [-1, 1], [1], "at least 0"),
-        ([[]], [], [1], "at least one"),
-        ([[0.1, 0.2]], [1, 2], [-1], "at least 0"),
+        ([[0.9, 0.5]], [1, 2], "must not fall"),  # a survival curve
+        ([[0.1, 1.1]], [1, 2], r"\[0, 1\]"),
+        ([[0.1, math.nan]], [1, 2], "non-finite"),
+        ([[0.1]], [1, 2], "shape"),
+        ([[0.1, 0.2]], [2, 1], "rise"),
+        ([[0.1, 0.2]], [-1, 1], "at least 0"),
+        ([[]], [], "at least one"),
     ],
 )
-def test_a_grid_is_checked(incidence, times, at, message):
+def test_a_grid_is_checked(incidence, times, message):
     with pytest.raises(ValueError, match=message):
-        incidence_at(incidence, times, at)
+        incidence_grid(incidence, times, 1)

@@ -13,7 +13,7 @@ from medray.metrics.discrimination import auroc
 from medray.records import tasks
 from medray.records.steps import Vocabulary
 from medray.records.tasks import OutcomeSpec
-from medray.workload import Columns, Target
+from medray.workload import Columns, Monitor, Target
 from medray.workloads.timeline import baselines
 from medray.workloads.timeline.heads.head import Array, Head, counted
 from medray.workloads.timeline.params import TimelineFitted, TimelineParams
@@ -73,6 +73,7 @@ BINARY = Head(
     answer=lambda output_B1, params: output_B1.squeeze(1),
     loss=_loss,
     measure=_measure,
+    monitor=Monitor("auroc", "max"),
     log_odds=lambda answer_B, params, fitted: answer_B,
     baselines=baselines.probabilities,
 )

@@ -16,7 +16,7 @@ from medray.models.hazard import log_odds_by, negative_log_likelihood
 from medray.records import tasks
 from medray.records.steps import Vocabulary
 from medray.records.tasks import OutcomeSpec
-from medray.workload import Columns, Target
+from medray.workload import Columns, Monitor, Target
 from medray.workloads.timeline import cox
 from medray.workloads.timeline.heads.head import Array, Head
 from medray.workloads.timeline.params import TimelineFitted, TimelineParams
@@ -120,6 +120,7 @@ HAZARD = Head(
     answer=_answer,
     loss=_loss,
     measure=_measure,
+    monitor=Monitor("loss", "min"),
     log_odds=_log_odds,
     baselines=cox.curves,
 )

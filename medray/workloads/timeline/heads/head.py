@@ -12,7 +12,7 @@ import pyarrow as pa
 from torch import Tensor
 
 from medray.records.steps import Vocabulary
-from medray.workload import Columns, Rivals, Target
+from medray.workload import Columns, Monitor, Rivals, Target
 from medray.workloads.timeline.params import TimelineFitted, TimelineParams
 
 Array = np.ndarray[Any, Any]
@@ -40,6 +40,7 @@ class Head:
     answer    (output (B, O), params) → logits in the shape of the target's kind.
     loss      (output (B, O), observed, params, fitted) → scalar; items that are not known count 0.
     measure   (logits, observed, params, fitted) → metrics, `loss` among them.
+    monitor   the tuning metric that picks the best epoch where the spec names none.
     log_odds  (answer, params, fitted) → (B,): what an explanation is of.
     baselines (train, held_out, params, fitted, seed) → name → target → answers.
     """
@@ -52,6 +53,7 @@ class Head:
     answer: Callable[[Tensor, TimelineParams], Tensor]
     loss: Callable[[Tensor, Tensor, TimelineParams, TimelineFitted], Tensor]
     measure: Callable[[Array, Array, TimelineParams, TimelineFitted], Mapping[str, float]]
+    monitor: Monitor
     log_odds: Callable[[Tensor, TimelineParams, TimelineFitted], Tensor]
     baselines: Callable[[Columns, Columns, TimelineParams, TimelineFitted, int], Rivals]
 

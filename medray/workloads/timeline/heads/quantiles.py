@@ -14,9 +14,10 @@ from torch.nn import functional
 
 from medray.errors import DataError, UsageError
 from medray.records import tasks
+from medray.records.scale import Scale
 from medray.records.steps import Channel, Vocabulary
 from medray.records.tokens import NONE, token
-from medray.workload import Columns, Scale, Target
+from medray.workload import Columns, Monitor, Target
 from medray.workloads.timeline import carried
 from medray.workloads.timeline.heads.head import Array, Head, counted
 from medray.workloads.timeline.params import TimelineFitted, TimelineParams
@@ -61,7 +62,7 @@ def _target(params: TimelineParams, fitted: TimelineFitted) -> Target:
         "quantiles",
         horizons_days=params.horizons_days,
         levels=params.quantiles,
-        scale=Scale(channel.transform, channel.mean, channel.std),
+        scale=Scale(transform=channel.transform, mean=channel.mean, std=channel.std),
     )
 
 
@@ -118,6 +119,7 @@ QUANTILES = Head(
     answer=_answer,
     loss=_loss,
     measure=_measure,
+    monitor=Monitor("loss", "min"),
     log_odds=_log_odds,
     baselines=carried.quantiles,
 )
