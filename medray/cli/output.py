@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from medray.evaluate.run import EvaluationResult
     from medray.explain.events import Explanation
     from medray.export import MedsSummary
-    from medray.ingest.records import RecordsSummary
+    from medray.ingest.records_summary import RecordsSummary
     from medray.ingest.summary import IngestSummary
     from medray.inspection import Inspection
     from medray.score.prediction import FilePrediction, TablesPrediction
