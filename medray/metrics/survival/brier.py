@@ -27,8 +27,8 @@ def brier_score(
     `time` (N,), `event` (N,). Events by t weigh 1 / G at their own time, those of a competing cause
     as known non-events; rows followed past t weigh 1 / G(t); rows censored by t weigh nothing. NaN
     without rows, and at times that need G past its last time or where it is 0. Raises ValueError as
-    `outcome_pair` and `incidence_grid`. Sources: Graf et al., Stat. Med. 1999;18:2529; Schoop et al., Biom. J.
-    2011;53:88 (competing causes).
+    `outcome_pair` and `incidence_grid`. Sources: Graf et al., Stat. Med. 1999;18:2529; Schoop et
+    al., Biom. J. 2011;53:88 (competing causes).
     """
     time_N, event_N = outcome_pair(time, event, cause)
     incidence_NK, times_K = incidence_grid(incidence, times, time_N.size)
