@@ -59,6 +59,14 @@ class Code(StrEnum):
     DUPLICATE_EVENT = "duplicate_event"  # the same subject, time, code and value once more
     MISSING_VALUE = "missing_value"  # the source's word for "not measured": left out, counted
     NOT_A_FACT = "not_a_fact"  # by its own status: entered in error, cancelled, refuted, planned
+    # a molecule
+    NO_STRUCTURE = "no_structure"  # the row names none
+    INVALID_STRUCTURE = "invalid_structure"  # no SMILES or MOL block that RDKit reads
+    IMPOSSIBLE_VALENCE = "impossible_valence"  # read, but an atom binds more than it can
+    METAL = "metal"  # holds a metal after salts were left off
+    TOO_MANY_ATOMS = "too_many_atoms"  # past the spec's limit: no small molecule
+    NO_ATOMS = "no_atoms"  # nothing is left of it
+    DUPLICATE_MOLECULE = "duplicate_molecule"  # the same standard form once more
     # the task
     NO_LABEL = "no_label"  # no row of the label table matches
     UNEXPECTED_SHAPE = "unexpected_shape"  # the package does not take such an item

@@ -20,7 +20,7 @@ from medray import storage
 from medray.errors import UsageError
 
 if TYPE_CHECKING:
-    from medray.dataset import RecordsDataset
+    from medray.dataset import MoleculesDataset, RecordsDataset
     from medray.manifest import Manifest
     from medray.records.summary import CodeRow
 
@@ -80,11 +80,13 @@ def _run(path: str, names: list[str]) -> Inspection:
 
 
 def _dataset(path: str) -> Inspection:
-    from medray.dataset import RecordsDataset, open_any
+    from medray.dataset import MoleculesDataset, RecordsDataset, open_any
 
     dataset = open_any(path)
     if isinstance(dataset, RecordsDataset):
         return _timelines(path, dataset)
+    if isinstance(dataset, MoleculesDataset):
+        return _molecules(path, dataset)
     facts = {
         "name": dataset.meta.name,
         "splits": dataset.counts(),
@@ -124,6 +126,21 @@ def _timelines(path: str, dataset: "RecordsDataset") -> Inspection:
     }
     parts = [_table(storage.join(path, name)) for name in ("events", "subjects")]
     return Inspection(path, "dataset", facts, parts)
+
+
+def _molecules(path: str, dataset: "MoleculesDataset") -> Inspection:
+    """A dataset of molecules: how many stand in which split, and what is known of them."""
+    facts = {
+        "name": dataset.meta.name,
+        "holds": "molecules",
+        "molecules": dataset.labels().num_rows,
+        "splits": {split: count["items"] for split, count in dataset.counts().items()},
+        "scaffolds": {split: count["studies"] for split, count in dataset.counts().items()},
+        "standard": dataset.meta.molecules.standard.model_dump(mode="json"),
+        "columns": dataset.labels().column_names,
+        "fingerprint": dataset.fingerprint(),
+    }
+    return Inspection(path, "dataset", facts, [_table(storage.join(path, "molecules"))])
 
 
 def _spread(quantiles: Sequence[float]) -> dict[str, float]:

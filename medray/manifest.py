@@ -18,6 +18,7 @@ from pydantic import Field, ValidationError
 from medray.errors import PackageError
 from medray.provenance import canonical_sha256
 from medray.spec.base import Section
+from medray.spec.molecules import MoleculesSpec
 from medray.spec.pixels import PixelSpec
 from medray.spec.records import RecordsSpec
 
@@ -33,6 +34,7 @@ class Manifest(Section):
     pixels, columns  how scoring must decode files, and the DICOM keywords kept beside the pixels.
     records, names   instead, for a model of patients' records: how rows become events, and what the
                      64-bit names of codes and texts stand for.
+    molecules        instead, for a model of molecules: the standard form it was trained on.
     files            identity files → sha256; `digest` is taken over them.
     evaluation       metrics.json and MODEL_CARD.md → sha256.
     pending          the same two while an evaluation is being written: either hash is good, so
@@ -50,6 +52,7 @@ class Manifest(Section):
     columns: tuple[str, ...]
     records: RecordsSpec | None = None
     names: dict[str, str] = Field(default={})
+    molecules: MoleculesSpec | None = None
     lineage: dict[str, Any]
     provenance: dict[str, Any]
     files: dict[str, str]
@@ -76,6 +79,7 @@ def package_digest(
     pixels: PixelSpec | None,
     columns: tuple[str, ...],
     records: RecordsSpec | None,
+    molecules: MoleculesSpec | None,
     files: Mapping[str, str],
 ) -> str:
     """sha256 over everything that decides a prediction; names the package in every table."""
@@ -88,6 +92,7 @@ def package_digest(
             "pixels": pixels and pixels.model_dump(mode="json"),
             "columns": list(columns),
             **({"records": records.model_dump(mode="json")} if records else {}),
+            **({"molecules": molecules.model_dump(mode="json")} if molecules else {}),
             "files": dict(files),
         }
     )
@@ -108,6 +113,7 @@ def read_manifest(data: bytes, uri: str) -> Manifest:
         manifest.pixels,
         manifest.columns,
         manifest.records,
+        manifest.molecules,
         manifest.files,
     )
     if manifest.to_bytes() != data or digest != manifest.digest:

@@ -76,6 +76,22 @@ REFUSED_ROWS = pa.schema(
     ]
 )
 
+# One row per molecule: a structure in standard form, once. Properties follow as float64 or text.
+MOLECULES = pa.schema(
+    [
+        pa.field("item_id", pa.string(), nullable=False),  # sha256(smiles)[:24]
+        pa.field("subject_id", pa.string(), nullable=False),  # the same: a molecule is its own
+        pa.field("study_id", pa.string(), nullable=False),  # sha256(scaffold)[:24]
+        pa.field("smiles", pa.string(), nullable=False),  # canonical, of the standard form
+        pa.field("scaffold", pa.string(), nullable=False),  # Bemis and Murcko; "" without rings
+        pa.field("source", pa.string(), nullable=False),  # name of `molecules.sources`
+        pa.field("heavy_atoms", pa.int32(), nullable=False),
+        pa.field("split", pa.string()),  # what `split` of the spec gave; null: in none
+        pa.field("split_random", pa.string()),  # the same fractions by molecule
+        pa.field("split_scaffold", pa.string()),  # and by scaffold
+    ]
+)
+
 # One row per item and target (multi-class: per class, named in text_value). Long form. A file
 # that gave no item is one row without frame and target. status: ok | rejected | ignored.
 # Of timelines: an item is patient@microseconds, and what a file is to images is the patient's whole

@@ -34,16 +34,18 @@ def on_device(batch: Batch, modules: Modules) -> Batch:
 class Objective:
     """One optimizer update. A classifier has one; a GAN has two, run in order.
 
-    `loss(modules, batch, rng)` → scalar. Only the modules in `trains` are updated.
+    `loss(modules, batch, rng)` → scalar. Only the modules in `trains` are updated, at every
+    `every`-th step: a GAN's critic learns several times for each update of its generator.
     """
 
     name: str
     trains: tuple[str, ...]
     loss: Callable[[Modules, Batch, Generator], Tensor]
+    every: int = 1
 
 
 _AS_IT_IS = Scale()
-Kind = Literal["binary", "multiclass", "survival", "quantiles"]
+Kind = Literal["binary", "multiclass", "survival", "quantiles", "value"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,7 @@ class Target:
                 days until then.
     quantiles   logits (B, H, Q) in units of `scale`: a value at every one of `horizons_days`, its
                 quantiles at `levels`; observed (B, H) values, or NaN.
+    value       logits (B,) in units of `scale`: one number; observed (B,), or NaN.
     horizons_days  of survival, too: where risks are told.
     """
 
@@ -108,7 +111,20 @@ class EventCredits:
     points: np.ndarray[Any, Any]
 
 
-Explained = Heatmaps | EventCredits
+@dataclass(frozen=True, slots=True)
+class AtomCredits:
+    """What each atom of a molecule added to its answer, in log-odds or units before calibration.
+
+    atoms     B arrays (A,) float64, in the order of the atoms as RDKit reads the item's SMILES.
+    rest      (B,): what belongs to no atom. answer (B,): the whole.
+    """
+
+    atoms: tuple[np.ndarray[Any, Any], ...]
+    rest: np.ndarray[Any, Any]
+    answer: np.ndarray[Any, Any]
+
+
+Explained = Heatmaps | EventCredits | AtomCredits
 
 
 class Workload(Protocol[P, F]):
@@ -249,4 +265,36 @@ class RecordsWorkload(Workload[P, F], Protocol[P, F]):
 
     def reads(self, columns: Columns, fitted: F) -> np.ndarray[Any, Any]:
         """How many events of every item say anything to the model (B,)."""
+        ...
+
+
+@runtime_checkable
+class GenerativeWorkload(Workload[P, F], Protocol[P, F]):
+    """A task that makes new items instead of judging those it is given: its targets are none."""
+
+    def ways(self, params: P) -> tuple[str, ...]:
+        """How items can be drawn: the way it is meant for first, then what it is measured by."""
+        ...
+
+    def sample(
+        self,
+        modules: Modules,
+        count: int,
+        rng: Generator,
+        params: P,
+        fitted: F,
+        *,
+        way: str,
+        temperature: float = 1.0,
+    ) -> list[str]:
+        """So many new items as text (SMILES), some of which may be no molecule.
+
+        The same generator state gives the same items on the same machine.
+        """
+        ...
+
+    def latents(
+        self, modules: Modules, batch: Batch, rng: Generator, params: P, fitted: F
+    ) -> Mapping[str, Tensor]:
+        """Way → latents (B, D) of as many items; `data`: those of the batch."""
         ...

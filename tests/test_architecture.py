@@ -23,6 +23,7 @@ LAYERS: dict[str, int] = {
     "explain": 2,
     "privacy": 2,
     "records": 2,
+    "molecules": 2,
     "manifest": 2,
     "package_store": 2,
     "workload": 3,

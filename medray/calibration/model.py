@@ -16,7 +16,7 @@ from medray.records.scale import Scale
 from medray.spec.base import Section
 from medray.spec.models import WantedSensitivity
 
-Kind = Literal["binary", "multiclass", "survival", "quantiles"]
+Kind = Literal["binary", "multiclass", "survival", "quantiles", "value"]
 Rule = Literal["youden"] | WantedSensitivity
 Array = np.ndarray[Any, Any]
 

@@ -1,4 +1,4 @@
-"""Datasets: of images, or of timelines. `open_dataset` finds out which."""
+"""Datasets: of images, of timelines or of molecules. `open_dataset` finds out which."""
 
 from medray.dataset.columns import label_arrays
 from medray.dataset.images import (
@@ -9,6 +9,7 @@ from medray.dataset.images import (
     write_meta,
 )
 from medray.dataset.leaks import check_leaks
+from medray.dataset.molecules import MoleculesDataset, MoleculesMeta
 from medray.dataset.open import AnyDataset, open_any, open_dataset
 from medray.dataset.records import RecordsDataset, RecordsMeta
 
@@ -16,6 +17,8 @@ __all__ = [
     "AnyDataset",
     "Dataset",
     "DatasetMeta",
+    "MoleculesDataset",
+    "MoleculesMeta",
     "RecordsDataset",
     "RecordsMeta",
     "check_leaks",

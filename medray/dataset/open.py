@@ -2,10 +2,11 @@
 
 from medray import storage
 from medray.dataset.images import Dataset, read_meta
+from medray.dataset.molecules import MoleculesDataset, read_molecules_meta
 from medray.dataset.records import RecordsDataset, read_records_meta
 from medray.errors import DataError
 
-AnyDataset = Dataset | RecordsDataset
+AnyDataset = Dataset | RecordsDataset | MoleculesDataset
 
 
 def open_any(uri: str) -> AnyDataset:
@@ -17,6 +18,9 @@ def open_any(uri: str) -> AnyDataset:
         records = read_records_meta(place)
         if records is not None:
             return RecordsDataset(place, records)
+        molecules = read_molecules_meta(place)
+        if molecules is not None:
+            return MoleculesDataset(place, molecules)
         meta = read_meta(place)
         if meta is None:
             continue
@@ -31,8 +35,7 @@ def open_any(uri: str) -> AnyDataset:
 def open_dataset(uri: str) -> Dataset:
     """`open_any` for images. Raises DataError for a dataset of another kind, too."""
     dataset = open_any(uri)
-    if isinstance(dataset, RecordsDataset):
-        raise DataError(
-            "this is a dataset of timelines, not of images", remedy="use the workload `timeline`"
-        )
-    return dataset
+    if isinstance(dataset, Dataset):
+        return dataset
+    kind = dataset.meta.kind
+    raise DataError(f"this is a dataset of {kind}, not of images", remedy="see `medray workloads`")

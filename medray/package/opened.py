@@ -13,6 +13,7 @@ from medray.manifest import EVALUATION_FILES, MANIFEST, Manifest, read_manifest,
 from medray.package_store import fetch, local_folder, read_file
 from medray.spec.load import parse_spec
 from medray.spec.models import RunSpec
+from medray.spec.molecules import MoleculesSpec
 from medray.spec.pixels import PixelSpec
 from medray.spec.records import RecordsSpec
 
@@ -54,10 +55,11 @@ class Package:
 
     @property
     def pixels(self) -> PixelSpec:
-        """How files must be decoded. Raises PackageError for a model of records."""
+        """How files must be decoded. Raises PackageError for a model of something else."""
         if self.manifest.pixels is None:
+            what = "patients' records" if self.records is not None else "molecules"
             raise PackageError(
-                f"{self.ref} predicts from patients' records, not from images",
+                f"{self.ref} is a model of {what}, not of images",
                 remedy="give it tables: see `medray predict --help`",
             )
         return self.manifest.pixels
@@ -66,6 +68,11 @@ class Package:
     def records(self) -> RecordsSpec | None:
         """How rows of tables become events; None for a model of images."""
         return self.manifest.records
+
+    @property
+    def molecules(self) -> MoleculesSpec | None:
+        """How structures were brought into standard form; None for a model of something else."""
+        return self.manifest.molecules
 
     @property
     def names(self) -> dict[str, str]:

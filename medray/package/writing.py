@@ -22,6 +22,7 @@ from medray.package_store import commit, local_folder, read_file
 from medray.provenance import provenance
 from medray.spec.load import dump_spec, parse_spec
 from medray.spec.models import RunSpec
+from medray.spec.molecules import MoleculesSpec
 from medray.spec.pixels import PixelSpec
 from medray.spec.records import RecordsSpec
 from medray.workload import Columns
@@ -47,17 +48,19 @@ def write_package(
     columns: Sequence[str] | None = None,
     records: RecordsSpec | None = None,
     names: Mapping[str, str] | None = None,
+    molecules: MoleculesSpec | None = None,
 ) -> Package:
     """Write a package in one step: it is there whole, or not at all.
 
     pixels, columns  how the training items were decoded; absent: as `spec.ingest` says.
     records, names   instead, for a model of patients' records; see `Manifest`.
+    molecules        instead, for a model of molecules.
     lineage          JSON; should hold the dataset's fingerprint as `dataset`.
     A package that stands there with the same digest is left as it is. Raises OutputConflictError
     when something else does, PackageError when the model does not survive being written.
     """
     ingest = spec.ingest
-    if records is None:
+    if records is None and molecules is None:
         pixels = pixels or (ingest.pixels if ingest else PixelSpec())
     kept = tuple(columns if columns is not None else ingest.columns if ingest else ())
     files = {
@@ -81,13 +84,14 @@ def write_package(
         version=spec.version,
         workload=workload.name,
         digest=package_digest(
-            spec.name, spec.version, workload.name, pixels, kept, records, hashes
+            spec.name, spec.version, workload.name, pixels, kept, records, molecules, hashes
         ),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         pixels=pixels,
         columns=kept,
         records=records,
         names=dict(names or {}),
+        molecules=molecules,
         lineage=json.loads(_json(dict(lineage))),
         provenance=json.loads(_json(provenance())),
         files=hashes,

@@ -5,6 +5,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from medray.spec.base import Section
+from medray.spec.molecules import MoleculesSpec
 from medray.spec.pixels import PixelSpec
 from medray.spec.records import RecordSource, RecordsSpec
 
@@ -77,6 +78,9 @@ class SplitSpec(Section):
     folds, fold       cross-validation: the patients in `folds` parts, of which number `fold`
                       (from 0) is held out, whatever the dataset's own split; `medray crossval`
                       goes through all of them.
+    by, seed          molecules: drawn one by one (`subject`) or by whole scaffolds (`scaffold`):
+                      what is held out is unlike what was learned from. The same draw everywhere,
+                      as structures are nobody's secret.
     identical_images  bit-identical pictures in two splits `fail` the run, or `drop` leaves out
                       those outside the first split they stand in (held_out, tuning, train).
     """
@@ -87,6 +91,8 @@ class SplitSpec(Section):
     )
     folds: int | None = Field(default=None, ge=2, le=100)
     fold: int | None = Field(default=None, ge=0)
+    by: Literal["subject", "scaffold"] = "subject"
+    seed: int = Field(default=0, ge=0)
     identical_images: Literal["fail", "drop"] = "fail"
 
     @model_validator(mode="after")
@@ -150,6 +156,7 @@ class TrainSpec(Section):
 
     epochs: int = Field(default=20, ge=1)
     batch_size: int = Field(default=64, ge=1)
+    epoch_steps: int | None = Field(default=None, ge=1)
     optimizer: OptimizerSpec = OptimizerSpec()
     schedule: ScheduleSpec = ScheduleSpec()
     l1: float = Field(default=0.0, ge=0)
@@ -239,7 +246,8 @@ class RunSpec(Section):
 
     dataset   a dataset that another run made; absent: the one in `output`.
     output    the folder everything of this run goes to; absent: runs/<name>.
-    ingest    an archive of images; `records`: patients' tables. A run has one of them.
+    ingest    an archive of images; `records`: patients' tables; `molecules`: structures. A run has
+              one of them.
     workload  which prediction task; its own settings stand under `params`.
     """
 
@@ -252,6 +260,7 @@ class RunSpec(Section):
     params: dict[str, Any] = Field(default={})
     ingest: IngestSpec | None = None
     records: RecordsSpec | None = None
+    molecules: MoleculesSpec | None = None
     split: SplitSpec = SplitSpec()
     train: TrainSpec | None = None
     evaluate: EvaluateSpec = EvaluateSpec()
@@ -259,8 +268,9 @@ class RunSpec(Section):
 
     @model_validator(mode="after")
     def _one_kind_of_data(self) -> Self:
-        if self.ingest is not None and self.records is not None:
-            raise ValueError("a run has `ingest` (an archive) or `records` (tables), not both")
+        given = [part for part in (self.ingest, self.records, self.molecules) if part is not None]
+        if len(given) > 1:
+            raise ValueError("a run has one of `ingest`, `records` and `molecules`")
         return self
 
     @property

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from medray import storage
 from medray.calibration import fit_calibration
-from medray.dataset import RecordsDataset
+from medray.dataset import MoleculesDataset, RecordsDataset
 from medray.errors import OutputConflictError, PackageError, TrainingError, UsageError
 from medray.package import Package, open_package, write_package
 from medray.provenance import canonical_sha256
@@ -312,6 +312,8 @@ def _reading(source: Source) -> dict[str, Any]:
     dataset = source.dataset
     if isinstance(dataset, RecordsDataset):
         return {"records": dataset.meta.records, "names": dataset.names()}
+    if isinstance(dataset, MoleculesDataset):
+        return {"molecules": dataset.meta.molecules}
     return {"pixels": dataset.meta.pixels, "columns": dataset.meta.columns}
 
 

@@ -80,6 +80,7 @@ class MemoryFeed:
         *,
         sizes: Array | None = None,
         trim: Callable[[Batch], Batch] = lambda batch: batch,
+        epoch_steps: int | None = None,
     ) -> None:
         self._sizes = sizes
         self._trim = trim
@@ -89,12 +90,20 @@ class MemoryFeed:
         self._place = place
         self.items = len(next(iter(batch.values())))
         self._share = min(place.share(batch_size), max(1, self.items // place.world))
-        self.steps = max(1, self.items // (self._share * place.world))
+        self._whole = max(1, self.items // (self._share * place.world))
+        self.steps = epoch_steps or self._whole
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Batches of equal size; the few items left over differ from epoch to epoch."""
-        order = self._order(epoch)
-        for step in range(self.steps):
+        """Batches of equal size; the few items left over differ from pass to pass.
+
+        Where an epoch is a number of updates, passes over the items run on from one to the next.
+        """
+        first = (epoch - 1) * self.steps
+        order = self._order(first // self._whole + 1)
+        for done in range(first, first + self.steps):
+            turn, step = divmod(done, self._whole)
+            if step == 0 and done > first:
+                order = self._order(turn + 1)
             start = (step * self._place.world + self._place.rank) * self._share
             yield self._take(order[start : start + self._share])
 

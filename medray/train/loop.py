@@ -100,7 +100,8 @@ def _train_epoch(
     for number, batch in enumerate(plan.train.epoch(epoch)):
         _set_learning_rate(plan, state)
         for objective in plan.objectives:
-            _update(plan, state, called, objective, batch, rng, tally)
+            if (state.step + 1) % objective.every == 0:
+                _update(plan, state, called, objective, batch, rng, tally)
         state.step += 1
         if state.averages:
             update_averages(state, plan.spec.average)

@@ -16,8 +16,15 @@ import torch
 from pydantic import BaseModel
 
 from medray import storage
-from medray.dataset import AnyDataset, Dataset, RecordsDataset, open_any, to_columns
-from medray.errors import DataError, LeakError, RejectError
+from medray.dataset import (
+    AnyDataset,
+    Dataset,
+    MoleculesDataset,
+    RecordsDataset,
+    open_any,
+    to_columns,
+)
+from medray.errors import DataError, LeakError, RejectError, UsageError
 from medray.spec.models import RunSpec, TrainSpec
 from medray.train.feed import Feed, MemoryFeed, Place, StreamFeed, bucketed
 from medray.train.shards import ShardFeed, ShardItems, Share, no_items, regrouped, some
@@ -86,11 +93,25 @@ def open_source(dataset: AnyDataset, task: Task, params: BaseModel, spec: RunSpe
                 f"the split {split!r} is empty",
                 remedy="check split.column or split.fractions, and ingest again",
             )
+    return Source(dataset, task, params, spec, settings, _cache(dataset, settings))
+
+
+def _cache(dataset: AnyDataset, settings: TrainSpec) -> Cache:
+    """Where the split is held. Raises UsageError for what cannot be streamed."""
     cache = settings.cache
+    if isinstance(dataset, MoleculesDataset) and cache == "auto":  # a million are 60 MB
+        cache = "memory"
     if cache == "auto":
         bytes_held = dataset.nbytes("train") + dataset.nbytes("tuning")
         cache = "memory" if bytes_held <= _memory_bytes() / 4 else "stream"
-    return Source(dataset, task, params, spec, settings, cache)
+    if cache == "stream" and isinstance(dataset, MoleculesDataset):
+        raise UsageError("molecules are held in memory", remedy="leave train.cache out")
+    if cache == "stream" and settings.epoch_steps is not None:
+        raise UsageError(
+            "train.epoch_steps cuts passes over what is held in memory",
+            remedy="leave it out, or set train.cache to memory",
+        )
+    return cache
 
 
 def _memory_bytes() -> int:
@@ -102,7 +123,7 @@ def fit(source: Source) -> BaseModel:
     task, params = source.task, source.params
     if isinstance(source.dataset, RecordsDataset):
         parts = list(_summaries_of_timelines(source, source.dataset))
-    elif source.cache == "memory":
+    elif source.cache == "memory" or isinstance(source.dataset, MoleculesDataset):
         columns = _items(source, "train")
         rows = len(columns["item_id"])
         parts = [
@@ -164,7 +185,7 @@ def feeds(
 
     shard  Ray Data's iterator over this worker's images of `train`; absent: all of them.
     """
-    if source.cache == "memory":
+    if source.cache == "memory" or isinstance(source.dataset, MoleculesDataset):
         train = _memory_feed(source, fitted, "train", place, device)
         return train, _memory_feed(source, fitted, "tuning", place, device)
     if isinstance(source.dataset, RecordsDataset):
@@ -186,9 +207,16 @@ def _memory_feed(
     settings = (source.train.batch_size, source.spec.seed, place, device)
     rest = {name: values for name, values in columns.items() if name not in task.inputs}
     if sizes is None:
-        return MemoryFeed(apply(columns), rest, *settings)
+        return MemoryFeed(apply(columns), rest, *settings, epoch_steps=source.train.epoch_steps)
     if _padded_bytes(columns, sizes, apply) <= _memory_bytes() / 8:
-        return MemoryFeed(apply(columns), rest, *settings, sizes=sizes, trim=task.trim)
+        return MemoryFeed(
+            apply(columns),
+            rest,
+            *settings,
+            sizes=sizes,
+            trim=task.trim,
+            epoch_steps=source.train.epoch_steps,
+        )
     return _ragged_feed(source, columns, sizes, apply, place, device)
 
 
