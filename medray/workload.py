@@ -36,12 +36,16 @@ class Objective:
 
     `loss(modules, batch, rng)` → scalar. Only the modules in `trains` are updated, at every
     `every`-th step: a GAN's critic learns several times for each update of its generator.
+    lr_share   their learning rate, as a share of the run's. betas: Adam's moments, where they are
+               not the usual ones.
     """
 
     name: str
     trains: tuple[str, ...]
     loss: Callable[[Modules, Batch, Generator], Tensor]
     every: int = 1
+    lr_share: float = 1.0
+    betas: tuple[float, float] | None = None
 
 
 _AS_IT_IS = Scale()

@@ -4,9 +4,11 @@ from typing import Any
 
 from medray.workload import Workload
 from medray.workloads.imaging import Imaging
+from medray.workloads.molecule import Molecule
 from medray.workloads.timeline import Timeline
 
 WORKLOADS: dict[str, Workload[Any, Any]] = {
     "imaging": Imaging(),
     "timeline": Timeline(),
+    "molecule": Molecule(),
 }
