@@ -137,5 +137,5 @@ def figure(smiles: Any, params: MoleculeParams) -> Figure:
         value=f"{ours / theirs:.3f}",
         bar=".8",
         ok=ours / theirs >= 0.8,
-        note=f"{ours:,.0f} and {theirs:,.0f} tokens/s, LSTM of {params.hidden}, one thread, bfloat16",
+        note=f"{ours:,.0f} and {theirs:,.0f} tokens/s, LSTM of {params.hidden}, one thread, bf16",
     )

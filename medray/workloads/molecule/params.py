@@ -62,7 +62,7 @@ class MoleculeParams(Section):
 
     @model_validator(mode="after")
     def _gan_needs_latents(self) -> Self:
-        if not self.latent.dim and "gan" in self.model_fields_set:
+        if not self.latent.dim and self.gan != GanSpec():
             raise ValueError("`gan` makes latents: give `latent.dim`, or leave `gan` out")
         return self
 
