@@ -47,6 +47,9 @@ FIGURES = {
         6: "course",
         7: "records_bad_input",
     },
+    "molecules": {
+        1: "moses_metrics",
+    },
 }
 
 

@@ -187,7 +187,7 @@ def _drawn(rng: np.random.Generator, split: moses.Split, size: int) -> list[str]
 
 
 def _altered(smiles: str, rng: np.random.Generator) -> str:
-    """Another molecule, by one atom turned into what MOSES does not have: charges, alerts, rings."""
+    """Another molecule: an atom turned into what MOSES lacks, a charge, an alert, a large ring."""
     others = ["N", "S", "P", "[N+]", "[O-]", "Br", "C=O", "C#N", "N=N", "C9CCCCCCC9", "OO"]
     places = [at for at, symbol in enumerate(smiles) if symbol in "CNOcn"]
     while True:
