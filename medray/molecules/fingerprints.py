@@ -1,7 +1,7 @@
-"""Morgan fingerprints: counts of atoms' surroundings, folded; and how alike two molecules are.
+"""Morgan fingerprints: how often each surrounding of an atom stands in a molecule, folded.
 
 Rogers and Hahn, J. Chem. Inf. Model. 2010, 50, 742.
-Shapes: N molecules, M others, F folded places, A atoms of one molecule.
+Shapes: N molecules, F folded places, A atoms of one molecule.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,6 @@ chem: Any = Chem
 generators: Any = rdFingerprintGenerator
 
 DOMAIN_RADIUS, DOMAIN_BITS = 2, 1024  # of similarity, whatever a network reads
-_AT_ONCE = 256
 
 
 def counts(smiles: Sequence[str], places: int, radius: int) -> Array:
@@ -68,25 +67,3 @@ def packed(smiles: Sequence[str]) -> Array:
     """Which surroundings stand in each molecule, eight to a byte: (N, F / 8) uint8."""
     present_NF = counts(smiles, DOMAIN_BITS, DOMAIN_RADIUS) > 0
     return np.packbits(present_NF, axis=1)
-
-
-def nearest(asked_NP: Array, known_MP: Array) -> tuple[Array, Array]:
-    """Greatest Tanimoto similarity (N,) float32 to any known molecule, and which (N,) it is.
-
-    Both packed. 0 and -1 where none is known; two molecules without any surrounding are alike.
-    """
-    if not len(known_MP):
-        return np.zeros(len(asked_NP), np.float32), np.full(len(asked_NP), -1)
-    # counts up to 1024 are exact in float32, so that a product does the work
-    known_MF = np.unpackbits(known_MP, axis=1).astype(np.float32)
-    size_M = known_MF.sum(axis=1)
-    best = np.zeros(len(asked_NP), np.float32)
-    which = np.zeros(len(asked_NP), np.int64)
-    for at in range(0, len(asked_NP), _AT_ONCE):
-        asked_NF = np.unpackbits(asked_NP[at : at + _AT_ONCE], axis=1).astype(np.float32)
-        both_NM = asked_NF @ known_MF.T
-        either_NM = asked_NF.sum(axis=1)[:, None] + size_M - both_NM
-        alike_NM = np.divide(both_NM, either_NM, out=np.ones_like(both_NM), where=either_NM > 0)
-        which[at : at + _AT_ONCE] = alike_NM.argmax(axis=1)
-        best[at : at + _AT_ONCE] = alike_NM.max(axis=1)
-    return best, which
