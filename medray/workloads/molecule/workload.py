@@ -8,7 +8,7 @@ Shapes: B molecules, T tokens, V ids, D latent.
 from collections import Counter
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,7 @@ from medray.errors import DataError, PackageError, UsageError
 from medray.models import molecule as networks
 from medray.molecules import tokens
 from medray.molecules.text import as_bytes, as_codes, strings
-from medray.workload import Batch, Columns, Explained, Modules, Monitor, Objective, Rivals, Target
+from medray.workload import Batch, Columns, Explained, Modules, Monitor, Objective, Rivals, Target, Unit
 from medray.workloads.molecule.params import MoleculeFitted, MoleculeParams
 
 Array = np.ndarray[Any, Any]
@@ -44,7 +44,7 @@ class Molecule:
     name: ClassVar[str] = "molecule"
     summary: ClassVar[str] = "molecules → new ones like them, with a GAN on latents"
     inputs: ClassVar[tuple[str, ...]] = ("smiles",)
-    unit: ClassVar[Literal["images", "predictions"]] = "predictions"
+    unit: ClassVar[Unit] = "predictions"
     params_model = MoleculeParams
     fitted_model = MoleculeFitted
 
@@ -295,7 +295,8 @@ def _write(modules: Modules, batch: Batch, rng: Generator, params: MoleculeParam
 
 def _criticise(modules: Modules, batch: Batch, rng: Generator, params: MoleculeParams) -> Tensor:
     """Wasserstein critic: high on latents of molecules, low on made ones, slope 1 between."""
-    ids_BT, gan = batch["ids"].long(), params.gan
+    gan = params.gan
+    ids_BT = batch["ids"][: gan.batch_size].long()
     with torch.no_grad():
         real_BD = modules["encoder"](ids_BT)
     with torch.autocast(ids_BT.device.type, enabled=False):
@@ -308,6 +309,7 @@ def _criticise(modules: Modules, batch: Batch, rng: Generator, params: MoleculeP
 
 def _generate(modules: Modules, batch: Batch, rng: Generator, params: MoleculeParams) -> Tensor:
     """What the critic holds against latents that the generator makes."""
+    count = min(len(batch["ids"]), params.gan.batch_size)
     with torch.autocast(rng.device.type, enabled=False):
-        noise_BN = _normal((len(batch["ids"]), params.gan.noise_dim), rng)
+        noise_BN = _normal((count, params.gan.noise_dim), rng)
         return -modules["critic"](modules["generator"](noise_BN)).mean()
