@@ -8,7 +8,7 @@ Shapes: B molecules, T tokens, V ids, D latent.
 from collections import Counter
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,7 @@ from medray.errors import DataError, PackageError, UsageError
 from medray.models import molecule as networks
 from medray.molecules import tokens
 from medray.molecules.text import as_bytes, as_codes, strings
-from medray.workload import Batch, Columns, Explained, Modules, Monitor, Objective, Rivals, Target
+from medray.workload import Batch, Columns, Explained, Modules, Monitor, Objective, Rivals, Target, Unit
 from medray.workloads.molecule.params import MoleculeFitted, MoleculeParams
 
 Array = np.ndarray[Any, Any]
@@ -44,7 +44,7 @@ class Molecule:
     name: ClassVar[str] = "molecule"
     summary: ClassVar[str] = "molecules → new ones like them, with a GAN on latents"
     inputs: ClassVar[tuple[str, ...]] = ("smiles",)
-    unit: ClassVar[Literal["images", "predictions"]] = "predictions"
+    unit: ClassVar[Unit] = "predictions"
     params_model = MoleculeParams
     fitted_model = MoleculeFitted
 
