@@ -12,7 +12,7 @@ import sys
 import zipfile
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 RELEASE = "molsets==0.3.1"
 Split = Literal["train", "test", "test_scaffolds"]
@@ -43,13 +43,12 @@ def wheel() -> Path:
 
 def files() -> Path:
     """A folder with train.csv.gz, test.csv.gz and test_scaffolds.csv.gz."""
-    target = folder() / _DATA
     with zipfile.ZipFile(wheel()) as archive:
-        for name in archive.namelist():
-            ours = name.startswith(_DATA) and name.endswith(".csv.gz")
-            if ours and not (folder() / name).exists():
-                archive.extract(name, folder())
-    return target
+        for split in get_args(Split):
+            target = folder() / f"{split}.csv.gz"
+            if not target.exists():
+                target.write_bytes(archive.read(f"{_DATA}{split}.csv.gz"))
+    return folder()
 
 
 @lru_cache(maxsize=3)
