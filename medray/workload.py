@@ -36,16 +36,23 @@ class Objective:
 
     `loss(modules, batch, rng)` → scalar. Only the modules in `trains` are updated, at every
     `every`-th step: a GAN's critic learns several times for each update of its generator.
+    lr_share   their learning rate, as a share of the run's. betas: Adam's moments, where they are
+               not the usual ones.
     """
 
     name: str
     trains: tuple[str, ...]
     loss: Callable[[Modules, Batch, Generator], Tensor]
     every: int = 1
+    lr_share: float = 1.0
+    betas: tuple[float, float] | None = None
 
 
 _AS_IT_IS = Scale()
-Kind = Literal["binary", "multiclass", "survival", "quantiles", "value"]
+Kind = Literal["binary", "multiclass", "survival", "quantiles", "value", "domain"]
+
+
+Unit = Literal["images", "predictions", "molecules"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +66,9 @@ class Target:
                 days until then.
     quantiles   logits (B, H, Q) in units of `scale`: a value at every one of `horizons_days`, its
                 quantiles at `levels`; observed (B, H) values, or NaN.
-    value       logits (B,) in units of `scale`: one number; observed (B,), or NaN.
+    value       logits (B,) in units of `scale`: one number; observed (B,), or NaN. `levels`: where
+                the interval around it begins and ends.
+    domain      logits (B,): how near an item lies to what was learned from, 0..1; never observed.
     horizons_days  of survival, too: where risks are told.
     """
 
@@ -134,7 +143,7 @@ class Workload(Protocol[P, F]):
     summary: ClassVar[str]
     inputs: ClassVar[tuple[str, ...]]
     """Columns that `collate` reads beside labels: what a prediction is made from."""
-    unit: ClassVar[Literal["images", "predictions"]]
+    unit: ClassVar[Unit]
     """What one item is to the reader, where patients have several."""
     params_model: type[P]
     fitted_model: type[F]

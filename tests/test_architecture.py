@@ -37,6 +37,7 @@ LAYERS: dict[str, int] = {
     "score": 6,
     "report": 6,
     "serve": 7,
+    "generate": 7,
     "evaluate": 7,
     "inspection": 7,
     "explanation": 7,
@@ -54,6 +55,7 @@ ALLOWED_SIDEWAYS = {
     ("package", "workloads"),
     ("provenance", "storage"),
     ("api", "demo"),
+    ("evaluate", "generate"),
 }
 RAY = {"ingest", "train", "score", "serve", "crossval"}
 TORCH = {

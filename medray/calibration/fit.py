@@ -1,7 +1,8 @@
 """Learning on `tuning` how logits are read. Shapes: B items, H horizons, Q quantiles.
 
 Temperature scaling: Guo et al., ICML 2017. Intervals: Romano et al., NeurIPS 2019 (conformalized
-quantile regression).
+quantile regression); of single values by absolute residuals (Lei et al., JASA 2018, split conformal
+prediction).
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +26,10 @@ _ONE_CLASS = "only one class on `tuning`: not calibrated"
 _NO_TRUTH = "no label on `tuning`: not calibrated"
 _HAZARDS = "hazards are probabilities as they were learned: not calibrated"
 _FEW = "fewer than {} values on `tuning` at some horizon: not calibrated there"
+_FEW_VALUES = "fewer than {} values on `tuning`: no interval"
+_NOTHING = "no items on `tuning`: nothing is inside the domain by less than a perfect match"
 _LEAST_VALUES = 20
+_OUTSIDE = 0.05  # share of `tuning` that is called outside the domain
 
 
 class Target(Protocol):
@@ -163,9 +167,41 @@ def _width(
     return float(np.quantile(outside_N, min(share, 1.0), method="higher"))
 
 
+def _value(target: Target, logits: Array, truth: Array, rule: Rule) -> TargetCalibration:
+    """As far to either side as that share of residuals on `tuning`, counting the next one, lies."""
+    known = np.isfinite(truth) & np.isfinite(logits)
+    away_N = np.abs(logits[known] - target.scale.standard(truth[known]))
+    enough = len(away_N) >= _LEAST_VALUES
+    widths: tuple[float, ...] = ()
+    if enough:
+        share = (target.levels[-1] - target.levels[0]) * (1 + 1 / len(away_N))
+        widths = (float(np.quantile(away_N, min(share, 1.0), method="inverted_cdf")),)
+    return TargetCalibration(
+        kind=target.kind,
+        levels=target.levels,
+        scale=target.scale,
+        widths=widths,
+        items=len(away_N),
+        note="" if enough else _FEW_VALUES.format(_LEAST_VALUES),
+    )
+
+
+def _domain(target: Target, logits: Array, truth: Array, rule: Rule) -> TargetCalibration:
+    """Less like what was learned from than all but a few items of `tuning`: outside."""
+    near = logits[np.isfinite(logits)]
+    return TargetCalibration(
+        kind=target.kind,
+        threshold=float(np.quantile(near, _OUTSIDE)) if len(near) else 1.0,
+        items=len(near),
+        note="" if len(near) else _NOTHING,
+    )
+
+
 _FIT = {
     "binary": _classes,
     "multiclass": _classes,
     "survival": _survival,
     "quantiles": _quantiles,
+    "value": _value,
+    "domain": _domain,
 }

@@ -16,7 +16,7 @@ from medray.records.scale import Scale
 from medray.spec.base import Section
 from medray.spec.models import WantedSensitivity
 
-Kind = Literal["binary", "multiclass", "survival", "quantiles", "value"]
+Kind = Literal["binary", "multiclass", "survival", "quantiles", "value", "domain"]
 Rule = Literal["youden"] | WantedSensitivity
 Array = np.ndarray[Any, Any]
 
@@ -25,11 +25,13 @@ class TargetCalibration(Section):
     """How the logits of one target are read.
 
     temperature  divides the logits before sigmoid or softmax (binary, multiclass).
-    threshold    binary: probabilities at or above it are positive; null for others: of several
-                 classes the most probable is chosen, risks and values are not decided upon.
+    threshold    binary: probabilities at or above it are positive; domain: similarities at or
+                 above it are inside; null for others: of several classes the most probable is
+                 chosen, risks and values are not decided upon.
     edges_days, horizons_days, levels, scale   survival, quantiles: see medray.workload.Target.
     widths       quantiles: what the outer two are moved outwards by at each horizon, in standard
-                 deviations, so that so many values of `tuning` lie between as should.
+                 deviations, so that so many values of `tuning` lie between as should; value: how
+                 far the interval reaches to either side, or empty where it was not learned.
     items        labelled items it was fitted on.
     note         why it was not fitted, when it was not.
     """
@@ -78,8 +80,8 @@ class Calibration(Section):
         """Calibrated answers as float64; a NaN logit gives NaN, never a probability.
 
         Probabilities (B,) or (B, K); survival: cumulative incidence (B, C, T) at `edges_days`;
-        quantiles: values (B, H, Q) in the source's units. Raises DataError for a target it does
-        not hold.
+        quantiles, value: values (B, H, Q) or (B,) in the source's units; domain: similarities (B,).
+        Raises DataError for a target it does not hold.
         """
         entry = self._of(target)
         return _APPLY[entry.kind](np.asarray(logits, dtype=np.float64), entry)
@@ -87,12 +89,12 @@ class Calibration(Section):
     def decide(self, target: str, probabilities: Array) -> Array:
         """Boolean decisions in the shape of `probabilities`; of binary and multi-class targets.
 
-        Binary: at or above the threshold. Multi-class: True for the most probable class of each
-        row (the first of equals). NaN decides nothing: False.
+        Binary, domain: at or above the threshold. Multi-class: True for the most probable class of
+        each row (the first of equals). NaN decides nothing: False.
         """
         entry = self._of(target)
         values = np.asarray(probabilities, dtype=np.float64)
-        if entry.kind == "binary":
+        if entry.kind in ("binary", "domain"):
             threshold = 0.5 if entry.threshold is None else entry.threshold
             return values >= threshold
         decided = np.zeros(values.shape, dtype=bool)
@@ -100,11 +102,29 @@ class Calibration(Section):
         decided[finite, values[finite].argmax(axis=-1)] = True
         return decided
 
+    def interval(self, target: str, logits: Array) -> Array | None:
+        """Where a value lies with the share between its `levels`: (B, 2) in the source's units.
+
+        None where `tuning` was too small to learn it.
+        """
+        entry = self._of(target)
+        if not entry.widths:
+            return None
+        ends_B2 = np.asarray(logits, np.float64)[:, None] + np.array([-1, 1]) * entry.widths[0]
+        return entry.scale.back(ends_B2)
+
     def answers(self, target: str, logits: Array) -> tuple[Answer, ...]:
         """All that is said of B items for one target."""
         entry, found = self._of(target), self.apply(target, logits)
-        if entry.kind == "binary":
+        if entry.kind in ("binary", "domain"):
             return (Answer(target, None, found, self.decide(target, found)),)
+        if entry.kind == "value":
+            ends_B2 = self.interval(target, logits)
+            bounds = () if ends_B2 is None else zip(entry.levels, ends_B2.T, strict=True)
+            return (
+                Answer(target, None, found, None),
+                *(Answer(target, f"q{level:g}", end, None) for level, end in bounds),
+            )
         if entry.kind == "multiclass":
             decided = self.decide(target, found)
             return tuple(
@@ -166,4 +186,6 @@ _APPLY = {
     "multiclass": lambda logits, entry: _softmax(logits / entry.temperature),
     "survival": lambda logits, entry: hazards.incidence(logits),
     "quantiles": _quantiles,
+    "value": lambda logits, entry: entry.scale.back(logits),
+    "domain": lambda logits, entry: logits,
 }

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from medray.evaluate.run import EvaluationResult
     from medray.explain.events import Explanation
     from medray.export import MedsSummary
+    from medray.generate import GenerateSummary
     from medray.ingest.molecules_summary import MoleculesSummary
     from medray.ingest.records_summary import RecordsSummary
     from medray.ingest.summary import IngestSummary
@@ -115,6 +116,16 @@ def _part(value: float) -> str:
 def embedded(summary: "EmbedSummary") -> None:
     """What was written."""
     _done(summary.headline(), summary.to_dict())
+
+
+def generated(summary: "GenerateSummary") -> None:
+    """How many molecules, what became of the draws, where they lie."""
+    _done(summary.headline(), summary.to_dict())
+    if summary.short:
+        _warn(
+            f"given up after {summary.drawn:,} draws: {summary.kept:,} of {summary.wanted:,} "
+            "molecules (exit code 3); what was found stands"
+        )
 
 
 def exported(summary: "MedsSummary") -> None:

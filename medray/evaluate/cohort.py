@@ -13,6 +13,7 @@ from medray.errors import DataError
 from medray.report.document import Cohort, CoverageRow, Labelled, SplitRow
 from medray.spec.models import SPLITS
 from medray.workload import Target
+from medray.workload import Unit as ItemUnit
 
 Array = NDArray[Any]
 
@@ -42,6 +43,8 @@ def _decides(target: Target, truth: Array) -> bool:
     masks = outcome_masks(target, truth)
     if target.kind == "survival":
         return any(masks[name].any() for name in target.classes)
+    if target.kind == "value":
+        return np.unique(truth[np.isfinite(truth)]).size >= 2
     filled = sum(bool(mask.any()) for mask in masks.values())
     return filled >= (1 if target.kind == "quantiles" else 2)
 
@@ -56,6 +59,8 @@ def outcome_masks(target: Target, truth: Array) -> dict[str, NDArray[np.bool_]]:
             f"at {horizon:g} days": np.isfinite(truth[:, index])
             for index, horizon in enumerate(target.horizons_days)
         }
+    if target.kind == "value":
+        return {"measured": np.isfinite(truth)}
     names = target.classes if target.kind == "multiclass" else ("negative", "positive")
     return {name: truth == code for code, name in enumerate(names)}
 
@@ -74,12 +79,12 @@ def outcomes(truth: Array) -> Array:
 
 UNSEEN = "unseen_events"  # column of items: see `Workload.unseen`
 
-Unit = Literal["patients", "images", "predictions"]
+Unit = Literal["patients"] | ItemUnit
 
 
 def item_unit(items: int, patients: int, unit: Unit = "images") -> Unit:
     """Word for one item to the reader: a patient where each has one item, else `unit`."""
-    return "patients" if items == patients else unit
+    return "patients" if items == patients and unit != "molecules" else unit
 
 
 def cohort_of(

@@ -15,16 +15,18 @@ from typing import Any
 from numpy.typing import NDArray
 
 from medray import storage
-from medray.dataset import AnyDataset, RecordsDataset, check_leaks
+from medray.dataset import AnyDataset, Dataset, MoleculesDataset, check_leaks
 from medray.errors import RejectError
 from medray.evaluate.cohort import UNSEEN, check_held_out, cohort_of, coverage_of
 from medray.evaluate.forecast import forecast_results
+from medray.evaluate.means import mean_rows
 from medray.evaluate.mistakes import binary_mistakes, multiclass_mistakes, with_events
 from medray.evaluate.multiclass import multiclass_result
 from medray.evaluate.question import Question
 from medray.evaluate.reading import RIVAL_ITEMS, Reading, Split
 from medray.evaluate.results import Settings, binary_result, with_baselines
 from medray.evaluate.survival import survival_results
+from medray.evaluate.value import value_results
 from medray.explain.heatmap import as_uint8, encode_png, heatmap_png
 from medray.package import Package, Task, add_evaluation
 from medray.provenance import provenance
@@ -99,7 +101,8 @@ def evaluate(
     tell = progress or _silent
     package_uri = storage.join(spec.output_uri, "package")
     predictor = Predictor(package_uri, device="auto", workload=workload)
-    package, targets = predictor.package, predictor.targets
+    package = predictor.package
+    targets = [one for one in predictor.targets if one.kind != "domain"]
     task = workload or WORKLOADS[package.workload]
     dataset = open_run(spec)
     left_out = check_leaks(dataset.labels(), dataset.hashes(), spec.split.identical_images)
@@ -115,6 +118,8 @@ def evaluate(
         for split in ("tuning", "held_out")
     )
     columns, absent = _group_columns(spec.evaluate.subgroups, held_out.columns)
+    near = {one.name: held_out.logits[one.name] for one in predictor.targets if one not in targets}
+    columns |= near  # how far an answer can be trusted is a question of every target
     rivals = _rivals(spec, reading, labels, held_out, tell)
     train_truth = {name: values[labels["split"] == "train"] for name, values in truth.items()}
     questions = [
@@ -141,6 +146,8 @@ def evaluate(
         version=package.version,
         workload=package.workload,
         dataset=dataset.meta.name,
+        means=mean_rows(questions, results),
+        split=_split_in_words(spec, dataset),
         notes=(*_notes(package, fingerprint), *_sampled(rivals, labels)),
         skipped_columns=absent,
         min_patients=spec.evaluate.min_patients,
@@ -161,6 +168,21 @@ def evaluate(
         spec=spec.model_dump(mode="json"),
     )
     return _write(spec, package, report, pictures)
+
+
+def _split_in_words(spec: RunSpec, dataset: AnyDataset) -> str:
+    """How molecules were held out, which decides what a result is worth; "" of other data."""
+    if not isinstance(dataset, MoleculesDataset):
+        return ""
+    split = spec.split
+    seeds = f"training seed {spec.seed}"
+    if split.fold is not None:
+        return f"Fold {split.fold + 1} of {split.folds}, drawn by molecule; {seeds}."
+    if split.column is not None:
+        return f"Split by the column {split.column}; {seeds}."
+    whole = "whole scaffolds" if split.by == "scaffold" else "single molecules"
+    shares = " / ".join(f"{100 * share:g}" for share in split.fractions.values())
+    return f"Random split of {whole}, {shares} %, split seed {split.seed}; {seeds}."
 
 
 def _coverage(
@@ -204,7 +226,7 @@ def _rivals(
     tell: Progress,
 ) -> Rivals:
     """Name → target → what a simple model says of the held-out items."""
-    if not spec.evaluate.baselines or not isinstance(reading.dataset, RecordsDataset):
+    if not spec.evaluate.baselines or isinstance(reading.dataset, Dataset):
         return {}
     tell({"stage": "baselines", "done": 0, "total": 1, "unit": "fits"})
     found = reading.rivals(labels, held_out, spec.seed)
@@ -259,6 +281,7 @@ _RESULTS: Mapping[str, Callable[[Question], Iterator[TargetResult]]] = {
     "multiclass": _multiclass,
     "survival": survival_results,
     "quantiles": forecast_results,
+    "value": value_results,
 }
 
 

@@ -5,6 +5,7 @@
     operating       choosing a threshold, and what holds at it
     calibration     temperature, reliability curve, ECE, Brier score, slope and intercept
     classification  the same questions with more than two classes
+    regression      errors and correlations of predicted numbers
     survival        time to an event under censoring and competing causes; forecasts of a number
     bootstrap       intervals that resample patients, not rows
 

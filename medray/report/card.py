@@ -17,6 +17,7 @@ from medray.report.document import (
     TargetResult,
 )
 from medray.report.outcomes import SurvivalResult
+from medray.report.values import ValueResult
 
 # What only the report needs: drawing, patients' items, and what the package says elsewhere.
 _NOT_IN_PACKAGE: Mapping[str, Any] = {
@@ -65,6 +66,8 @@ def _kind(result: TargetResult) -> str:
         return "yes or no"
     if isinstance(result, MulticlassResult):
         return ", ".join(result.classes)
+    if isinstance(result, ValueResult):
+        return "a number"
     times = ", ".join(words.days_text(at.horizon_days) for at in result.horizons)
     return f"{'when' if isinstance(result, SurvivalResult) else 'how much'}: {times}"
 
@@ -106,7 +109,11 @@ def _data(report: Report, title: str, splits: tuple[str, ...]) -> Iterator[str]:
     rows = [row for row in report.cohort.rows if row.split in splits]
     yield f"## {title}\n"
     yield f"Dataset {report.dataset}, fingerprint `{report.provenance.data_fingerprint}`.\n"
-    yield "| split | patients | studies | items | labelled |"
+    if report.split:
+        yield f"{report.split}\n"
+    whom = report.cohort.whom
+    groups = "scaffolds" if whom == "molecules" else "studies"
+    yield f"| split | {whom} | {groups} | items | labelled |"
     yield "| --- | ---: | ---: | ---: | --- |"
     for row in rows:
         yield f"| {row.split} | {row.patients} | {row.studies} | {row.items} | {_labelled(row)} |"
@@ -125,9 +132,14 @@ def _labelled(row: SplitRow) -> str:
 def _results(report: Report) -> Iterator[str]:
     yield "## Quantitative analyses\n"
     yield (
-        f"On held-out, which no patient of training or tuning is in; opened "
+        f"On held-out, which none of the {report.cohort.whom} of training or tuning is in; opened "
         f"{len(report.openings)} time{'s' if len(report.openings) != 1 else ''}.\n"
     )
+    for mean in report.means:
+        said = ", ".join(f"{name} {words.with_bounds(one)}" for name, one in mean.measures.items())
+        yield f"- Mean of {mean.targets} targets, {mean.model}: {said}"
+    if report.means:
+        yield ""
     for result in report.targets:
         yield f"### {result.name}\n"
         if result.undefined:
@@ -139,7 +151,7 @@ def _results(report: Report) -> Iterator[str]:
             yield _row(row.name, row.estimate, row.percent)
         yield ""
         for table in result.subgroups:
-            yield from _subgroups(table, report.min_patients)
+            yield from _subgroups(table, report.min_patients, report.cohort.whom)
 
 
 def _row(name: str, estimate: Estimate | None, as_percent: bool = False) -> str:
@@ -147,11 +159,11 @@ def _row(name: str, estimate: Estimate | None, as_percent: bool = False) -> str:
     return f"| {name} | {value} | {words.bounds_text(estimate, as_percent=as_percent)} |"
 
 
-def _subgroups(table: SubgroupTable, minimum: int) -> Iterator[str]:
+def _subgroups(table: SubgroupTable, minimum: int, whom: str) -> Iterator[str]:
     shown = [row for row in table.rows if not row.suppressed]
     names = list(shown[0].measures) if shown else []
     yield f"By {table.attribute}. {table.note}".strip() + "\n"
-    yield "| " + " | ".join([table.attribute, "patients", *names]) + " |"
+    yield "| " + " | ".join([table.attribute, whom, *names]) + " |"
     yield "| --- | ---: |" + " --- |" * len(names)
     for row in table.rows:
         if row.suppressed:
@@ -166,6 +178,12 @@ def _subgroups(table: SubgroupTable, minimum: int) -> Iterator[str]:
 
 def _ethics(report: Report) -> Iterator[str]:
     yield "## Ethical considerations\n"
+    if report.cohort.whom == "molecules":
+        yield (
+            "Learned from structures and what is known of them. The package holds folded "
+            "fingerprints of the molecules it learned from: where these are a secret, it is one.\n"
+        )
+        return
     yield (
         "Learned from patients' data. The package holds no picture and no identifier of a patient, "
         "but weights can remember examples: share it under the rules of the data it comes from. "
@@ -178,13 +196,13 @@ def _caveats(report: Report) -> Iterator[str]:
     yield "## Caveats and recommendations\n"
     for note in report.notes:
         yield f"- {note}"
-    if report.cohort.unit != "patients":
+    if report.cohort.unit != report.cohort.whom:
         yield (
             f"- Patients have several {report.cohort.unit}: Wilson and DeLong intervals take them "
             "as independent and are too narrow; the bootstrap intervals are not."
         )
     yield (
-        "- Held-out patients come from the same source as the training data. Evaluate on data of "
-        "another site before trusting it there."
+        f"- Held-out {report.cohort.whom} come from the same source as the training data. Evaluate "
+        "on data of another site before trusting it there."
     )
     yield "- Predictive values hold at the stated prevalence only."

@@ -20,6 +20,7 @@ from medray.report.elements import (
     thinned,
 )
 from medray.report.outcomes import ForecastResult, SurvivalResult
+from medray.report.values import ValueResult
 from medray.spec.base import Section
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "ForecastResult",
     "History",
     "Labelled",
+    "MeanRow",
     "Mistake",
     "MulticlassResult",
     "Opening",
@@ -47,6 +49,7 @@ __all__ = [
     "SubgroupTable",
     "SurvivalResult",
     "TargetResult",
+    "ValueResult",
     "number",
     "thinned",
 ]
@@ -132,8 +135,13 @@ class SplitRow(Section):
 class Cohort(Section):
     """Who was learned from, tuned on and held out. `unit`: what one item is to the reader."""
 
-    unit: Literal["patients", "images", "predictions"]
+    unit: Literal["patients", "images", "predictions", "molecules"]
     rows: tuple[SplitRow, ...]
+
+    @property
+    def whom(self) -> str:
+        """Whom the rows count as `patients`: that, or molecules."""
+        return "molecules" if self.unit == "molecules" else "patients"
 
 
 class CoverageRow(Section):
@@ -225,8 +233,17 @@ class MulticlassResult(Section):
 
 
 TargetResult = Annotated[
-    BinaryResult | MulticlassResult | SurvivalResult | ForecastResult, Field(discriminator="kind")
+    BinaryResult | MulticlassResult | SurvivalResult | ForecastResult | ValueResult,
+    Field(discriminator="kind"),
 ]
+
+
+class MeanRow(Section):
+    """One model's measures, each the mean over the targets that have a result."""
+
+    model: str
+    targets: int
+    measures: dict[str, Estimate]
 
 
 class History(Section):
@@ -263,7 +280,8 @@ class Report(Section):
     """One evaluation of one package on `held_out`.
 
     `notes` are warnings that concern every number; `skipped_columns` are the subgroup columns
-    asked for that the dataset does not have; `coverage` is there for records.
+    asked for that the dataset does not have; `coverage` is there for records; `split` says how
+    molecules were held out; `means` are there for several yes/no targets, the network's first.
     """
 
     format: Literal["medray-report/1"] = FORMAT
@@ -278,6 +296,8 @@ class Report(Section):
     replicates: int
     cohort: Cohort
     coverage: tuple[CoverageRow, ...] = ()
+    split: str = ""
+    means: tuple[MeanRow, ...] = ()
     targets: tuple[TargetResult, ...]
     history: History | None = None
     openings: tuple[Opening, ...] = ()

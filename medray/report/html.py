@@ -12,11 +12,17 @@ from typing import Any
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from medray.report import words
+from medray.report import numbers, words
 from medray.report.document import BinaryResult, MulticlassResult, Report, TargetResult
-from medray.report.outcome_plots import forecast_svg, incidence_svg, risk_calibration_svg
+from medray.report.outcome_plots import (
+    forecast_svg,
+    incidence_svg,
+    risk_calibration_svg,
+    value_svg,
+)
 from medray.report.outcomes import ForecastResult, SurvivalResult
 from medray.report.plots import history_svgs, pr_svg, reliability_svg, roc_svg
+from medray.report.values import ValueResult
 
 _LAST_PARTS = (
     ("calibration", "Calibration"),
@@ -41,6 +47,7 @@ _PARTS = {
         ("subgroups", "Subgroups"),
     ),
     "quantiles": (("forecast", "Forecast"), ("subgroups", "Subgroups")),
+    "value": (("errors", "Errors"), ("subgroups", "Subgroups")),
 }
 
 
@@ -72,6 +79,8 @@ def render_html(report: Report, pictures: Mapping[str, bytes]) -> str:
         report=report,
         words=words,
         unit=report.cohort.unit,
+        whom=report.cohort.whom,
+        numbers=numbers.rows,
         held_out=next(row for row in report.cohort.rows if row.split == "held_out"),
         sections=[_section(i, result) for i, result in enumerate(report.targets)],
         history=history_svgs(report.history) if report.history else [],
@@ -90,6 +99,8 @@ def _section(index: int, result: TargetResult) -> Section:
         return Section(anchor, result, parts, incidence=curves, reliability=reliability)
     if isinstance(result, ForecastResult):
         return Section(anchor, result, parts, forecast=forecast_svg(result))
+    if isinstance(result, ValueResult):
+        return Section(anchor, result, parts, forecast=value_svg(result))
     return _of_classes(anchor, result, parts)
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 from medray.report.document import BinaryResult, MulticlassResult, TargetResult
 from medray.report.elements import Estimate
 from medray.report.outcomes import ForecastResult, SurvivalResult
+from medray.report.values import ValueResult
 
 NETWORK: Final = "the network"
 
@@ -81,6 +82,18 @@ def _forecast_rows(result: ForecastResult) -> Iterator[Row]:
         yield Row(f"Pinball loss at {at.horizon_days:g} days", _plain(at.pinball))
 
 
+def _value_rows(result: ValueResult) -> Iterator[Row]:
+    yield Row("RMSE", result.rmse)
+    yield Row("MAE", result.mae)
+    yield Row("R²", result.r_squared)
+    yield Row("Pearson’s r", result.pearson)
+    yield Row("Spearman’s ρ", result.spearman)
+    if result.wanted is not None:
+        said = f"Inside the interval that should hold {100 * result.wanted:.0f} %"
+        yield Row(said, result.coverage, percent=True)
+        yield Row("Mean width of the interval", _plain(result.width))
+
+
 def _value(estimate: Estimate | None) -> float | None:
     return None if estimate is None else estimate.value
 
@@ -129,15 +142,26 @@ def _forecast_models(result: ForecastResult) -> dict[tuple[str, str], float | No
     return found
 
 
+def _value_models(result: ValueResult) -> dict[tuple[str, str], float | None]:
+    found: dict[tuple[str, str], float | None] = {}
+    for model in (one for one in result.models if not one.note):
+        found[model.name, "RMSE"] = _value(model.rmse)
+        found[model.name, "MAE"] = _value(model.mae)
+        found[model.name, "R²"] = _value(model.r_squared)
+    return found
+
+
 _ROWS: Mapping[str, Callable[[Any], Iterator[Row]]] = {
     "binary": _binary_rows,
     "multiclass": _multiclass_rows,
     "survival": _survival_rows,
     "quantiles": _forecast_rows,
+    "value": _value_rows,
 }
 _BY_MODEL: Mapping[str, Callable[[Any], Mapping[tuple[str, str], float | None]]] = {
     "binary": _binary_models,
     "multiclass": _multiclass_models,
     "survival": _survival_models,
     "quantiles": _forecast_models,
+    "value": _value_models,
 }

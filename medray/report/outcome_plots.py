@@ -1,4 +1,7 @@
-"""Plots of results on timelines, as inline SVG in the page's colours; see medray.report.plots."""
+"""Plots of outcomes in time and of numbers, as inline SVG in the page's colours.
+
+See medray.report.plots.
+"""
 
 from collections.abc import Sequence
 
@@ -9,6 +12,7 @@ from matplotlib.figure import Figure
 from medray.report.elements import Curve
 from medray.report.outcomes import ForecastResult, RiskThird, SurvivalResult
 from medray.report.plots import ACCENT, GRID, INK, MUTED, STYLE, WARM, as_svg
+from medray.report.values import ValueResult
 
 _YEAR = 365.25
 _COLOURS = (ACCENT, MUTED, WARM)
@@ -98,16 +102,34 @@ def forecast_svg(result: ForecastResult) -> str:
         figure = Figure(figsize=(2.6 * len(shown) + 0.4, 2.9), layout="constrained")
         panels = figure.subplots(1, len(shown), squeeze=False)[0]
     for axes, at in zip(panels, shown, strict=True):
-        both: Sequence[float] = (*at.seen.x, *at.seen.y)
-        low, high = min(both), max(both)
-        axes.plot([low, high], [low, high], color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
-        axes.plot(at.seen.x, at.seen.y, "o", color=ACCENT, markersize=2.5, alpha=0.5)
-        if low > 0 and high / low > 20:
-            axes.set(xscale="log", yscale="log")
+        _against(axes, at.seen)
         unit, name = _unit(at.horizon_days)
         axes.set_title(f"{at.horizon_days / unit:.3g} {name.lower()}", color=INK)
-        axes.grid(visible=True, color=GRID)
         axes.set(xlabel="Foreseen")
     panels[0].set(ylabel="Measured")
     alt = f"Measured values of {result.name} against their forecast."
     return as_svg(figure, "forecast-" + result.name, alt)
+
+
+def value_svg(result: ValueResult) -> str:
+    """Values against answers; empty where undefined."""
+    if not result.seen.x:
+        return ""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(4.4, 3.9), layout="constrained")
+        axes = figure.subplots()
+    _against(axes, result.seen)
+    axes.set(xlabel="Predicted", ylabel="Measured")
+    alt = f"Measured values of {result.name} against predicted ones."
+    return as_svg(figure, "value-" + result.name, alt)
+
+
+def _against(axes: Axes, seen: Curve) -> None:
+    """One dot per value, and the diagonal; logarithmic where values span much."""
+    both: Sequence[float] = (*seen.x, *seen.y)
+    low, high = min(both), max(both)
+    axes.plot([low, high], [low, high], color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
+    axes.plot(seen.x, seen.y, "o", color=ACCENT, markersize=2.5, alpha=0.5)
+    if low > 0 and high / low > 20:
+        axes.set(xscale="log", yscale="log")
+    axes.grid(visible=True, color=GRID)

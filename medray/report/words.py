@@ -14,6 +14,7 @@ from medray.report.document import (
     TargetResult,
 )
 from medray.report.outcomes import ForecastResult, SurvivalResult
+from medray.report.values import ValueResult
 
 MISSING = "–"
 
@@ -131,6 +132,8 @@ def headline(result: TargetResult) -> tuple[str, Estimate | None]:
         return "Accuracy", result.accuracy
     if isinstance(result, SurvivalResult):
         return "Uno’s C", result.horizons[-1].uno if result.horizons else None
+    if isinstance(result, ValueResult):
+        return "RMSE", result.rmse
     return "Mean error", result.horizons[0].error if result.horizons else None
 
 
@@ -156,6 +159,11 @@ def meaning(result: TargetResult, unit: str) -> str:
             f"So far from the value lies the middle of the forecast for "
             f"{days_text(result.horizons[0].horizon_days)} ahead, on average."
         )
+    if isinstance(result, ValueResult):
+        return (
+            "So far from the value lies the answer: the root of the mean squared difference, in "
+            "the unit of the source."
+        )
     share = 1 / len(result.classes)
     return (
         f"Of 100 {unit}, {of_100(estimate.value)} get the right one of {len(result.classes)} "
@@ -174,7 +182,7 @@ class Fact:
 
 
 def facts(result: TargetResult) -> list[Fact]:
-    """What stands beside the headline of a result on timelines."""
+    """What stands beside the headline of a result on timelines, or on a number."""
     if isinstance(result, SurvivalResult) and not result.undefined:
         at = result.horizons[-1]
         best = max(
@@ -205,7 +213,31 @@ def facts(result: TargetResult) -> list[Fact]:
                 f"{percent(result.wanted, 0)} should be.",
             )
         ]
+    if isinstance(result, ValueResult) and not result.undefined:
+        return _facts_of_value(result)
     return []
+
+
+def _facts_of_value(result: ValueResult) -> list[Fact]:
+    explained = result.r_squared or Estimate(value=None)
+    found = [
+        Fact(
+            "Variance explained (R²)",
+            decimal(explained.value, 2),
+            f"95 % interval {bounds_text(explained, coarse=True)}",
+            "1 is every value as it is, 0 the mean for all.",
+        )
+    ]
+    if result.coverage is not None:
+        found.append(
+            Fact(
+                "Values inside the interval",
+                percent(result.coverage.value),
+                f"95 % interval {bounds_text(result.coverage, as_percent=True)}",
+                f"{percent(result.wanted, 0)} should be.",
+            )
+        )
+    return found
 
 
 def days_text(days: float | None) -> str:
@@ -227,6 +259,9 @@ def p_text(value: float | None) -> str:
 def one_line(report: Report) -> list[str]:
     """Give one line per target, for logs, terminals and the card."""
     lines: list[str] = []
+    for row in report.means[:1]:
+        shown = ", ".join(f"{name} {with_bounds(one)}" for name, one in row.measures.items())
+        lines.append(f"mean of {row.targets} targets: {shown}")
     for result in report.targets:
         name, estimate = headline(result)
         text = result.undefined or f"{name} {with_bounds(estimate)}"

@@ -122,9 +122,9 @@ def _seed_everything(plan: Plan, epoch: int) -> torch.Generator:
 def _set_learning_rate(plan: Plan, state: TrainState) -> None:
     spec = plan.spec
     lr = learning_rate(state.step, plan.train.steps, spec.epochs, spec.optimizer.lr, spec.schedule)
-    for optimizer in state.optimizers.values():
-        for group in optimizer.param_groups:
-            group["lr"] = lr
+    for objective in plan.objectives:
+        for group in state.optimizers[objective.name].param_groups:
+            group["lr"] = lr * objective.lr_share
 
 
 def _update(

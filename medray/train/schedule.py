@@ -12,9 +12,18 @@ from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from medray.errors import UsageError
 from medray.spec.models import OptimizerSpec, ScheduleSpec, TrainSpec
 
+_BETAS = (0.9, 0.999)
 
-def build_optimizer(modules: Iterable[nn.Module], spec: OptimizerSpec) -> Optimizer:
-    """An optimizer over all parameters of `modules`; biases and norms are not decayed."""
+
+def build_optimizer(
+    modules: Iterable[nn.Module],
+    spec: OptimizerSpec,
+    betas: tuple[float, float] | None = None,
+) -> Optimizer:
+    """An optimizer over all parameters of `modules`; biases and norms are not decayed.
+
+    betas  of Adam and AdamW, where they are not the usual (0.9, 0.999).
+    """
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": spec.weight_decay},
@@ -22,9 +31,9 @@ def build_optimizer(modules: Iterable[nn.Module], spec: OptimizerSpec) -> Optimi
     ]
     groups = [group for group in groups if group["params"]]
     if spec.name == "adamw":
-        return AdamW(groups, lr=spec.lr)
+        return AdamW(groups, lr=spec.lr, betas=betas or _BETAS)
     if spec.name == "adam":
-        return Adam(groups, lr=spec.lr)
+        return Adam(groups, lr=spec.lr, betas=betas or _BETAS)
     if spec.name == "rmsprop":
         return RMSprop(groups, lr=spec.lr, momentum=0.0)
     return SGD(groups, lr=spec.lr, momentum=spec.momentum, nesterov=spec.momentum > 0)

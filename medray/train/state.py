@@ -71,7 +71,7 @@ def new_state(
         averages=averages,
         optimizers={
             objective.name: build_optimizer(
-                [modules[name] for name in objective.trains], spec.optimizer
+                [modules[name] for name in objective.trains], spec.optimizer, objective.betas
             )
             for objective in objectives
         },

@@ -347,3 +347,56 @@ def test_ranks_see_each_item_once_and_the_same_number_of_batches() -> None:
 def test_a_split_smaller_than_the_batch_is_one_batch() -> None:
     feed = MemoryFeed({"x": torch.arange(3)}, {}, 64, 0, Place(), CPU)
     assert [len(b["x"]) for b in feed.epoch(1)] == [3]
+
+
+def test_an_epoch_of_so_many_updates_goes_on_where_the_last_one_stopped() -> None:
+    feed = MemoryFeed({"x": torch.arange(10)}, {}, 2, 0, Place(), CPU, epoch_steps=3)
+    assert feed.steps == 3
+    seen = [batch["x"].tolist() for epoch in range(1, 6) for batch in feed.epoch(epoch)]
+    assert len(seen) == 15
+    for start in (0, 5, 10):  # every item once in each pass of five batches
+        assert sorted(x for batch in seen[start : start + 5] for x in batch) == list(range(10))
+    assert seen[:5] != seen[5:10]
+    again = [batch["x"].tolist() for batch in feed.epoch(2)]
+    assert again == seen[3:6]
+
+
+def test_an_objective_has_its_own_turn_rate_and_moments() -> None:
+    modules = {"critic": nn.Linear(2, 1), "generator": nn.Linear(2, 1)}
+    calls: list[str] = []
+
+    def loss(name: str) -> Callable[..., Tensor]:
+        def one(modules: Any, batch: Any, rng: Generator) -> Tensor:
+            calls.append(name)
+            return modules[name](batch["x"]).sum()
+
+        return one
+
+    objectives = (
+        Objective("critic", ("critic",), loss("critic"), lr_share=0.5, betas=(0.5, 0.9)),
+        Objective("generator", ("generator",), loss("generator"), every=3),
+    )
+    spec = TrainSpec(
+        epochs=2, batch_size=4, schedule=ScheduleSpec(decay="constant"), optimizer=OptimizerSpec()
+    )
+    feed = MemoryFeed({"x": torch.randn(20, 2)}, {}, 4, 0, Place(), CPU)
+    plan = loop.Plan(
+        spec=spec,
+        seed=0,
+        objectives=objectives,
+        monitor=Monitor("loss", "min"),
+        predict=lambda modules, batch: {"x": batch["x"]},
+        measure=lambda logits, columns: {"loss": 0.0},
+        train=feed,
+        tuning=feed,
+        device=CPU,
+    )
+    state = new_state(modules, objectives, spec)
+    loop.run(plan, state, after_epoch=nothing)
+    assert calls.count("critic") == 10
+    assert calls.count("generator") == 3  # at updates 3, 6 and 9 of the run
+    groups = {name: one.param_groups[0] for name, one in state.optimizers.items()}
+    assert groups["critic"]["lr"] == pytest.approx(0.5 * spec.optimizer.lr)
+    assert groups["generator"]["lr"] == pytest.approx(spec.optimizer.lr)
+    assert groups["critic"]["betas"] == (0.5, 0.9)
+    assert groups["generator"]["betas"] == (0.9, 0.999)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,7 @@ from medray.workload import (
     Objective,
     Rivals,
     Target,
+    Unit,
     on_device,
 )
 from medray.workloads.imaging import classifier, embedding, fit, heatmap, labels, measure
@@ -33,7 +34,7 @@ class Imaging:
     name: ClassVar[str] = "imaging"
     summary: ClassVar[str] = "pictures → diagnoses with convolutional networks"
     inputs: ClassVar[tuple[str, ...]] = ("pixels",)
-    unit: ClassVar[Literal["images", "predictions"]] = "images"
+    unit: ClassVar[Unit] = "images"
     params_model = ImagingParams
     fitted_model = ImagingFitted
 

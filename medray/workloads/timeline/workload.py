@@ -5,7 +5,7 @@ Shapes: B items.
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +26,7 @@ from medray.workload import (
     Objective,
     Rivals,
     Target,
+    Unit,
 )
 from medray.workloads.timeline import tensors
 from medray.workloads.timeline.heads import HEADS
@@ -44,7 +45,7 @@ class Timeline:
     name: ClassVar[str] = "timeline"
     summary: ClassVar[str] = "patients' records → risks with recurrent networks"
     inputs: ClassVar[tuple[str, ...]] = tensors.INPUTS
-    unit: ClassVar[Literal["images", "predictions"]] = "predictions"
+    unit: ClassVar[Unit] = "predictions"
     params_model = TimelineParams
     fitted_model = TimelineFitted
 
