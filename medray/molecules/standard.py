@@ -27,7 +27,8 @@ _NON_METALS = frozenset(
 # Times the limit, all parts together: no small molecule and its salt. Of an endless chain or net
 # it would take minutes to find the rings.
 _HOPELESS = 20
-_EXTENDED = re.compile(r"\S+(\s+\|.*\|)?")  # CXSMILES; RDKit takes what else follows for a name
+# SMILES, perhaps CXSMILES. What else follows RDKit takes for a name; what is neither, it skips.
+_SMILES = re.compile(r"[!-~]+(\s+\|[ -~]*\|)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ def _described(smiles: str, mol: Molecule) -> Standard:
 def _read(text: str, spec: StandardSpec) -> Molecule:
     if not text:
         raise RejectError(Code.NO_STRUCTURE)
-    if not text.isascii() or not _EXTENDED.fullmatch(text):
+    if not _SMILES.fullmatch(text):
         raise RejectError(Code.INVALID_STRUCTURE)
     if len(text) > _HOPELESS * spec.max_heavy_atoms:
         unchecked = chem.MolFromSmiles(text, sanitize=False)

@@ -182,8 +182,8 @@ def test_goes_on_only_where_something_changed(tmp_path: Path) -> None:
 
 def test_what_stops_it_before_anything_is_written(tmp_path: Path) -> None:
     good = csv(tmp_path / "a.csv", "smiles,y", "CCO,1")
-    clash = csv(tmp_path / "b.csv", "smiles,scaffold", "CCO,x")
-    with pytest.raises(UsageError, match="medray uses itself: scaffold"):
+    clash = csv(tmp_path / "b.csv", "smiles,Scaffold", "CCO,x")
+    with pytest.raises(UsageError, match="medray uses itself: Scaffold"):
         ingest(tmp_path, clash)
     with pytest.raises(UsageError, match="the source a has no column 'z'"):
         ingest(tmp_path, good | {"columns": ["z"]})
@@ -205,12 +205,13 @@ def test_the_same_on_ray(
 ) -> None:
     lines = ["smiles,y", *(f"{s},{n}" for n, s in enumerate([*CHAINS, *RINGS, *CHAINS[:9], "C1C"]))]
     molecules = csv(tmp_path / "a.csv", *lines)
-    here = ingest(tmp_path, molecules)
+    chunks = {"rows_per_task": 50}
+    here = ingest(tmp_path, molecules, molecules=chunks)
     fingerprint, rows = opened(tmp_path).fingerprint(), refused(tmp_path)
     assert len(rows) == here.duplicates + sum(here.refused.values()) == 10
     monkeypatch.setenv("RAY_ADDRESS", "local")  # no longer in this process
     os.utime(tmp_path / "a.csv")
-    there = ingest(tmp_path, molecules)
+    there = ingest(tmp_path, molecules, molecules=chunks)
     assert there.changed_dataset
     assert (opened(tmp_path).fingerprint(), refused(tmp_path)) == (fingerprint, rows)
 

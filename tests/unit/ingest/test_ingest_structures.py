@@ -182,10 +182,24 @@ def test_a_folder_is_its_files_of_molecules(tmp_path: Path) -> None:
         read(tmp_path / "absent.csv")
 
 
-@pytest.mark.parametrize("header", [b"SMILES,y", b"smiles,y,smiles", b""])
-def test_no_column_or_two_of_structures(tmp_path: Path, header: bytes) -> None:
-    with pytest.raises(UsageError, match="columns 'smiles'"):
-        read(write(tmp_path / "a.csv", header + b"\nC,1\n"))
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        (b"SMILES,y", "has no column 'smiles'; it has SMILES, y"),
+        (b"smiles,y,smiles", "names a column twice: smiles"),
+        (b"y,smiles,y", "names a column twice: y"),
+        (b"", "has no column 'smiles'"),
+    ],
+)
+def test_no_column_or_two_of_one_name(tmp_path: Path, header: bytes, said: str) -> None:
+    path = write(tmp_path / "a.csv", header + b"\nC,C,1\n")
+    with pytest.raises(UsageError, match=said):
+        read(path)
+
+
+def test_a_name_said_twice_is_no_matter_where_it_is_not_kept(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", b"y,smiles,y,,z\n1,C,2,3,4\n")
+    assert read(path, columns=["z"]) == [{"row": 0, "structure": "C", "z": "4"}]
 
 
 def test_a_file_that_breaks_off_is_named(tmp_path: Path) -> None:
