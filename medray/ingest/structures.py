@@ -159,15 +159,15 @@ def _tables(found: Iterator[_Found], wanted: set[str] | None, size: int) -> Iter
     while rows := list(islice(found, size)):
         names = dict.fromkeys(name for row in rows for name in row.properties if name)
         kept = [name for name in names if wanted is None or name in wanted]
-        columns = {
-            "row": pa.array(range(first, first + len(rows)), pa.int64()),
-            "structure": pa.array([row.structure for row in rows], pa.string()),
-            "problem": pa.array([row.problem for row in rows], pa.string()),
-        }
-        for name in kept:
-            values = [_there(row.properties.get(name)) for row in rows]
-            columns[PROPERTY + name] = pa.array(values, pa.string())
-        yield pa.table(columns)
+        columns: list[Sequence[object]] = [
+            range(first, first + len(rows)),
+            [row.structure for row in rows],
+            [row.problem for row in rows],
+            *([_there(row.properties.get(name)) for row in rows] for name in kept),
+        ]
+        schema = pa.schema([*ROWS, *(pa.field(PROPERTY + name, pa.string()) for name in kept)])
+        pairs = zip(columns, schema.types, strict=True)
+        yield pa.table([pa.array(values, kind) for values, kind in pairs], schema=schema)
         first += len(rows)
 
 
