@@ -5,7 +5,8 @@
                                        whole if it is there
     <folder>/<key>/parts/              of an interrupted run, which goes on from there
 
-The key is a hash of the SMILES in their order, the role, and all that the numbers depend on.
+The key is a hash of the SMILES in their order, the role, and all that the numbers depend on. Needs
+the extra `molecules`: import this behind `molecules.extra.require`.
 """
 
 import hashlib
@@ -20,7 +21,6 @@ import pyarrow as pa
 from medray import storage
 from medray.ingest.parts import IN_PROCESS_COST, KEY_FIELDS, Row, Work, finish
 from medray.models.chemnet import ACTIVATIONS, ChemNet
-from medray.molecules import extra
 from medray.molecules.metrics.distributions import Moments
 from medray.molecules.metrics.profile import PROFILE, Profile, Role, describe, merge
 
@@ -48,9 +48,8 @@ def profiled(
     killed goes on where it stopped. `device` is where ChemNet runs, `per_part` how many molecules
     are a part (absent: some seconds' work); `progress(done, total)` counts parts.
 
-    Raises UsageError without the extra `molecules`, MedrayError when a worker fails.
+    Raises UsageError for a GPU that is not there, MedrayError when a worker fails.
     """
-    extra.require()
     place = storage.join(folder, profile_key(smiles, role))
     if not storage.exists(_molecules(place)):
         parts = storage.join(place, "parts")
