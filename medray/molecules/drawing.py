@@ -14,7 +14,7 @@ from rdkit.Chem.Draw import rdMolDraw2D
 drawing: Any = rdMolDraw2D
 
 WIDTH, HEIGHT = 220, 150
-_FONT = 10  # px, the least: smaller than that no letter can be read
+_FONT, _BOND = 10, 24  # px
 _PATH = re.compile(r"<path (?:class='[^']*' )?d='([^']*)' style='([^']*)'")
 _TEXT = re.compile(r"<text x='([^']*)' y='([^']*)'[^>]*?style='font-size:(\d+)px[^>]*>([^<]*)<")
 _NUMBER = re.compile(r"-?\d+\.\d+")
@@ -33,8 +33,8 @@ def molecule_svg(smiles: str, label: str) -> str:
     options = canvas.drawOptions()
     options.useBWAtomPalette()
     options.clearBackground = False
-    options.minFontSize = _FONT
-    options.padding = 0.04
+    options.fixedFontSize = _FONT
+    options.fixedBondLength = _BOND  # at most: what would not fit is drawn smaller
     drawing.PrepareAndDrawMolecule(canvas, molecule)
     canvas.FinishDrawing()
     return _compact(str(canvas.GetDrawingText()), label)
