@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from medray import storage
 from medray.errors import RejectError
@@ -53,8 +54,8 @@ _STANDARDISED = pa.schema(
         pa.field("refused", pa.int64(), nullable=False),
     ]
 )
-_TEXT_FACTOR = 10  # bytes of a compressed file's text, about
-_ROW_COST = 2048  # so that Ray is started from about 30,000 rows on
+_TEXT_FACTOR = 5  # bytes of text in a byte of a compressed file, about
+_ROW_COST = 2048  # so that Ray is started for some 30,000 rows, which take as long as it does
 
 
 def cut(
@@ -71,9 +72,14 @@ def cut(
         _CUT,
         folder=folder,
         rows_per_part=1,
-        cost=lambda unit: unit["size"] * (1 if unit["kind"] != "parquet" else _TEXT_FACTOR),
+        cost=_text_bytes,
         progress=progress,
     )
+
+
+def _text_bytes(unit: Row) -> int:
+    packed = unit["uri"].lower().endswith((".gz", ".parquet"))
+    return unit["size"] * (_TEXT_FACTOR if packed else 1)
 
 
 @contextmanager
@@ -164,8 +170,6 @@ def _standardise(chunk: Row, base: str, spec: StandardSpec, seed: int) -> Row:
 
 
 def _read_chunk(uri: str) -> pa.Table:
-    import pyarrow.parquet as pq
-
     fs, path = storage.filesystem(uri)
     return pq.read_table(path, filesystem=fs)
 
@@ -211,6 +215,6 @@ def _short_hash(text: str) -> str:
 
 
 def draw(name: str, seed: int) -> float:
-    """Place in [0, 1) of a molecule or scaffold: the same on every machine, whatever else there is."""
+    """Place in [0, 1) of a molecule or scaffold, whatever others there are: 53 bits of SHA-256."""
     digest = hashlib.sha256(f"{seed}\0{name}".encode()).digest()
     return (int.from_bytes(digest[:8], "big") >> 11) / 2**53

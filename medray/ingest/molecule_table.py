@@ -1,4 +1,4 @@
-"""Rows in standard form → one row per molecule: duplicates merged, properties typed.
+"""Rows in standard form → one row per molecule: duplicates taken out, properties typed.
 
 In arrow and numpy throughout: rows are many.
 
@@ -46,15 +46,17 @@ class Grouped:
 def grouped(rows: pa.Table) -> Grouped:
     """Sort rows by molecule, then by source, file and row."""
     rows = rows.sort_by([(name, "ascending") for name in _ORDER])
-    ids = rows["item_id"].combine_chunks()
-    if isinstance(ids, pa.ChunkedArray):
-        ids = pa.concat_arrays(ids.chunks) if ids.num_chunks else pa.array([], pa.string())
-    count = len(ids)
-    if not count:
-        return Grouped(rows, np.empty(0, np.int64))
-    differ = compute.not_equal(ids.slice(0, count - 1), ids.slice(1))
-    first = np.concatenate([[True], np.asarray(differ, bool)])
-    return Grouped(rows, np.flatnonzero(first))
+    count = rows.num_rows
+    ids = _whole(rows["item_id"])
+    differ = compute.not_equal(ids.slice(1), ids.slice(0, max(count - 1, 0)))
+    first_R = np.ones(count, bool)
+    first_R[1:] = np.asarray(differ)
+    return Grouped(rows, np.flatnonzero(first_R))
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    """A column in one piece."""
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
 
 
 def duplicates(groups: Grouped) -> pa.Table:
@@ -93,13 +95,13 @@ def properties(
 
 def _typed(column: pa.ChunkedArray) -> pa.Array:
     """Numbers where every value is a finite one, true or false; else text."""
-    texts = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], pa.string())
+    texts = _whole(column)
     lower = compute.utf8_lower(texts)
     if _all(compute.is_in(lower, pa.array(list(_TRUTH)))):
         return compute.equal(lower, "true").cast(pa.float64())
     if not _all(compute.match_substring_regex(texts, _NUMBER)):
         return texts
-    numbers = texts.cast(pa.float64())
+    numbers = compute.utf8_ltrim(texts, "+").cast(pa.float64())
     return numbers if _all(compute.is_finite(numbers)) else texts
 
 
@@ -109,16 +111,13 @@ def _all(mask: pa.Array) -> bool:
 
 def _first_text(column: pa.Array, starts_N: Array) -> pa.Array:
     count = len(column)
-    there_R = np.asarray(compute.is_valid(column), bool)
-    place_R = np.where(there_R, np.arange(count), count)
-    place_N = np.minimum.reduceat(place_R, starts_N) if count else place_R
+    place_R = np.where(np.asarray(compute.is_valid(column)), np.arange(count), count)
+    place_N = np.minimum.reduceat(place_R, starts_N)
     return column.take(pa.array(place_N, mask=place_N == count))
 
 
 def _mean(column: pa.Array, starts_N: Array) -> pa.Array:
     value_R = column.fill_null(float("nan")).to_numpy(zero_copy_only=False)
-    if not len(value_R):
-        return column
     there_R = ~np.isnan(value_R)
     least_N = np.fmin.reduceat(value_R, starts_N)
     most_N = np.fmax.reduceat(value_R, starts_N)

@@ -45,6 +45,11 @@ class Output:
         return storage.join(self.dataset, "labels")
 
     @property
+    def molecules(self) -> str:
+        """Delta table MOLECULES."""
+        return storage.join(self.dataset, "molecules")
+
+    @property
     def summary(self) -> str:
         """The last ingest's summary."""
         return storage.join(self.dataset, "summary.json")
@@ -53,6 +58,11 @@ class Output:
     def inventory(self) -> str:
         """Delta table FILES."""
         return storage.join(self.uri, "inventory")
+
+    @property
+    def refused(self) -> str:
+        """Delta table REFUSED_ROWS."""
+        return storage.join(self.inventory, "refused")
 
     @property
     def staging(self) -> str:

@@ -299,7 +299,7 @@ def _publish(
     bases = [*scattered.bases, *gathered.bases]
     refused = [base + shards.REFUSED_SUFFIX for base in bases]
     rows = storage.read_parquet([uri for uri in refused if uri in there], REFUSED_ROWS)
-    storage.replace_table(storage.join(output.inventory, "refused"), rows, run, 1)
+    storage.replace_table(output.refused, rows, run, 1)
 
 
 def _finish(job: _Job, tally: Tally) -> None:

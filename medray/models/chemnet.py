@@ -16,6 +16,8 @@ import torch
 from fcd_torch.utils import get_one_hot, load_imported_model
 from numpy.typing import NDArray
 
+from medray.errors import UsageError
+
 ACTIVATIONS = 512
 _PLACES, _SYMBOLS = 350, 35
 _WEIGHTS = "ChemNet_v0.13_pretrained.pt"
@@ -23,12 +25,14 @@ _BLOCK = 256
 
 
 class ChemNet:
-    """The network with its weights, on a device.
+    """The network with its weights, on a device: cpu or cuda.
 
-    Raises RuntimeError of torch for a device that is not there.
+    Raises UsageError for a GPU that is not there.
     """
 
     def __init__(self, device: str = "cpu") -> None:
+        if device != "cpu" and not torch.cuda.is_available():
+            raise UsageError("this machine has no CUDA device", remedy="use device cpu")
         path = Path(str(fcd_torch.__file__)).parent / _WEIGHTS
         layers: Any = torch.load(path, map_location="cpu", weights_only=True)
         self._device = torch.device(device)

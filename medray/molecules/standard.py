@@ -21,8 +21,9 @@ tools: Any = rdMolStandardize
 Molecule = Any  # rdkit.Chem.Mol
 
 # All others are metals. Of the metalloids none is: B, Si, Ge, As, Sb, Te.
-_NON_METALS = frozenset({1, 2, *range(5, 11), *range(14, 19), *range(32, 37), *range(51, 55)})
-_NON_METALS |= {85, 86}
+_NON_METALS = frozenset(
+    {1, 2, *range(5, 11), *range(14, 19), *range(32, 37), *range(51, 55), 85, 86}
+)
 # Times the limit, all parts together: no small molecule and its salt. Of an endless chain or net
 # it would take minutes to find the rings.
 _HOPELESS = 20

@@ -39,19 +39,23 @@ def profiled(
     folder: str,
     *,
     device: str = "cpu",
+    per_part: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Profile:
     """The profile of a list of SMILES; read where `folder` has it, else computed and kept there.
 
     Parts are tasks of Ray Data, or run in this process when there are few molecules. A run that was
-    killed goes on where it stopped. `device` is where ChemNet runs; `progress(done, total)` counts
-    parts. Raises UsageError without the extra `molecules`, MedrayError when a worker fails.
+    killed goes on where it stopped. `device` is where ChemNet runs, `per_part` how many molecules
+    are a part (absent: some seconds' work); `progress(done, total)` counts parts.
+
+    Raises UsageError without the extra `molecules`, MedrayError when a worker fails.
     """
     extra.require()
     place = storage.join(folder, profile_key(smiles, role))
     if not storage.exists(_molecules(place)):
         parts = storage.join(place, "parts")
-        _write(_computed(smiles, role, parts, device, progress), place)
+        size = per_part or _PART[role]
+        _write(_computed(smiles, role, parts, size, device, progress), place)
         storage.remove_tree(parts)
     return _read(place)
 
@@ -83,10 +87,10 @@ def _computed(
     smiles: Sequence[str],
     role: Role,
     folder: str,
+    size: int,
     device: str,
     progress: Callable[[int, int], None],
 ) -> Profile:
-    size = _PART[role]
     parts: list[Row] = [
         # Within a folder of this very list, a part is named by its place.
         {"file_id": str(at), "size": size, "mtime_ns": 0, "smiles": list(smiles[at : at + size])}
