@@ -47,6 +47,14 @@ FIGURES = {
         6: "course",
         7: "records_bad_input",
     },
+    "molecules": {
+        1: "moses_metrics",
+        2: "moses_gan",
+        3: "tox21",
+        4: "generate_once",
+        5: "reinforce",
+        6: "molecules_bad_input",
+    },
 }
 
 

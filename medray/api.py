@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from medray.evaluate.run import EvaluationResult
     from medray.explain.events import Explanation
     from medray.export import MedsSummary
+    from medray.ingest.molecules_summary import MoleculesSummary
     from medray.ingest.records_summary import RecordsSummary
     from medray.ingest.summary import IngestSummary
     from medray.inspection import Inspection
@@ -47,14 +48,17 @@ def validate(spec: str | RunSpec, sets: Sequence[str] = ()) -> RunSpec:
 
 def ingest(
     spec: str | RunSpec, sets: Sequence[str] = (), progress: Progress | None = None
-) -> IngestSummary | RecordsSummary:
-    """Archive or tables → dataset. Does only what is new or changed since the last time."""
+) -> IngestSummary | RecordsSummary | MoleculesSummary:
+    """Archive, tables or molecules → dataset. Does only what is new or changed since last time."""
     from medray.ingest import ingest as of_images
-    from medray.ingest import ingest_records as of_records
+    from medray.ingest import ingest_molecules, ingest_records
 
     checked = validate(spec, sets)
-    run = of_images if checked.records is None else of_records
-    return run(checked, progress=progress)
+    if checked.records is not None:
+        return ingest_records(checked, progress=progress)
+    if checked.molecules is not None:
+        return ingest_molecules(checked, progress=progress)
+    return of_images(checked, progress=progress)
 
 
 def train(

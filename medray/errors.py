@@ -46,7 +46,8 @@ class Code(StrEnum):
     DECODE_CRASHED = "decode_crashed"  # the codec took its process down
     DECODE_TIMEOUT = "decode_timeout"  # the codec passed its CPU deadline
     # a row of a table
-    UNREADABLE_ROW = "unreadable_row"  # no JSON object, not UTF-8, too long, or no FHIR resource
+    # no JSON object or FHIR resource, not UTF-8, too long, or of other columns than its header
+    UNREADABLE_ROW = "unreadable_row"
     NO_SUBJECT = "no_subject"  # the row names no patient
     NO_CODE = "no_code"  # the row names no code
     INVALID_TIME = "invalid_time"  # neither empty nor a time

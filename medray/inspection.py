@@ -210,6 +210,7 @@ def _table(path: str) -> Inspection:
     if {"reason", "row", "file"} <= names:
         return Inspection(path, "refused rows", facts | _refused(path))
     kinds = {"pixels": "images", "numeric_value": "events", "record_sha256": "subjects"}
+    kinds["scaffold"] = "molecules"
     kind = next((kind for name, kind in kinds.items() if name in names), "table")
     return Inspection(path, kind, facts | {"rows": _rows(table)})
 

@@ -65,14 +65,15 @@ EVENTS = pa.schema(
     ]
 )
 
-# One row per row of a source that became no event: which one, and why. No value, no identifier.
+# One row per row of a source that became no event, or no molecule of its own: which one, and why.
+# No value, no identifier.
 REFUSED_ROWS = pa.schema(
     [
-        pa.field("source", pa.int32(), nullable=False),  # index in `records.sources`
+        pa.field("source", pa.int32(), nullable=False),  # index in `sources` of the spec
         pa.field("file", pa.int32(), nullable=False),  # index in the sorted list of its files
         pa.field("row", pa.int64(), nullable=False),  # from 0, the header not counted
-        pa.field("code", pa.string()),
-        pa.field("reason", pa.string(), nullable=False),
+        pa.field("code", pa.string()),  # of the event; null for molecules
+        pa.field("reason", pa.string(), nullable=False),  # errors.Code
     ]
 )
 
@@ -84,7 +85,7 @@ MOLECULES = pa.schema(
         pa.field("study_id", pa.string(), nullable=False),  # sha256(scaffold)[:24]
         pa.field("smiles", pa.string(), nullable=False),  # canonical, of the standard form
         pa.field("scaffold", pa.string(), nullable=False),  # Bemis and Murcko; "" without rings
-        pa.field("source", pa.string(), nullable=False),  # name of `molecules.sources`
+        pa.field("source", pa.string(), nullable=False),  # the first that puts it into its split
         pa.field("heavy_atoms", pa.int32(), nullable=False),
         pa.field("split", pa.string()),  # what `split` of the spec gave; null: in none
         pa.field("split_random", pa.string()),  # the same fractions by molecule

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from medray.evaluate.run import EvaluationResult
     from medray.explain.events import Explanation
     from medray.export import MedsSummary
+    from medray.ingest.molecules_summary import MoleculesSummary
     from medray.ingest.records_summary import RecordsSummary
     from medray.ingest.summary import IngestSummary
     from medray.inspection import Inspection
@@ -32,7 +33,7 @@ def console() -> Console:
     return plain if plain.is_terminal else Console(width=120)
 
 
-def ingest(summary: "IngestSummary | RecordsSummary") -> None:
+def ingest(summary: "IngestSummary | RecordsSummary | MoleculesSummary") -> None:
     """What was read, refused, joined and split."""
     _done(summary.headline(), summary.facts())
     if summary.over_limit:

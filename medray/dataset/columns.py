@@ -22,20 +22,22 @@ def split_rows(labels: pa.Table, split: str) -> pa.Table:
     return labels.filter(pa.array(mask, pa.bool_()))
 
 
-def folded(labels: pa.Table, number: int, folds: int, tuning: float) -> pa.Table:
+def folded(
+    labels: pa.Table, number: int, folds: int, tuning: float, by: str = "subject_id"
+) -> pa.Table:
     """Part `number` of `folds` as held_out; of the others the share `tuning` tunes.
 
-    Assignment is a hash of the pseudonym: it does not move when patients come or go. Patients in no
-    split stay in none.
+    Assignment is a hash of the pseudonym (the column `by`): it does not move when patients come or
+    go. Patients in no split stay in none.
     """
-    pairs = zip(labels["subject_id"].to_pylist(), labels["split"].to_pylist(), strict=True)
+    pairs = zip(labels[by].to_pylist(), labels["split"].to_pylist(), strict=True)
     splits = [split and _of_fold(one, number, folds, tuning) for one, split in pairs]
     index = labels.column_names.index("split")
     return labels.set_column(index, "split", pa.array(splits, pa.string()))
 
 
-def _of_fold(subject_id: str, number: int, folds: int, tuning: float) -> str:
-    digest = hashlib.sha256(subject_id.encode()).digest()
+def _of_fold(name: str, number: int, folds: int, tuning: float) -> str:
+    digest = hashlib.sha256(name.encode()).digest()
     if int.from_bytes(digest[:8], "big") % folds == number:
         return "held_out"
     share = int.from_bytes(digest[8:16], "big") / 2**64

@@ -27,7 +27,11 @@ compute: Any = pc
 
 
 class MoleculesMeta(BaseModel):
-    """dataset.json of a dataset of molecules. sources_sha256: of all that it was made from."""
+    """dataset.json of a dataset of molecules.
+
+    split_by        whether folds are drawn by molecule (`subject`) or by scaffold, too.
+    sources_sha256  of all that it was made from.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -35,6 +39,7 @@ class MoleculesMeta(BaseModel):
     format: Literal[1] = 1
     name: str
     molecules: MoleculesSpec
+    split_by: Literal["subject", "scaffold"] = "subject"
     sources_sha256: str
     provenance: dict[str, Any] = {}
 
@@ -73,7 +78,10 @@ class MoleculesDataset:
         return storage.join(self.uri, "molecules")
 
     def fold(self, number: int, folds: int, tuning: float) -> "MoleculesDataset":
-        """Another split of the same molecules; see `columns.folded`."""
+        """Another split of the same molecules; see `columns.folded`.
+
+        Where the dataset was split by scaffold, its folds are of whole scaffolds, too.
+        """
         view = MoleculesDataset(self.uri, self.meta)
         view._fold = (number, folds, tuning)
         return view
@@ -81,7 +89,10 @@ class MoleculesDataset:
     @cached_property
     def _table(self) -> pa.Table:
         table = storage.read_table(self.molecules_uri).sort_by("item_id")
-        return table if self._fold is None else folded(table, *self._fold)
+        if self._fold is None:
+            return table
+        by = {"subject": "subject_id", "scaffold": "study_id"}[self.meta.split_by]
+        return folded(table, *self._fold, by=by)
 
     def labels(self) -> pa.Table:
         """One row per molecule, sorted by item_id; `split` is null for molecules in none."""

@@ -34,7 +34,7 @@ _IDENTIFIERS = (
     "path",
 )
 _OWN_NAMES = frozenset({*IMAGES.names, "class_folder", "folder_split"} - {"pixels_sha256"})
-_NULLS = ["", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "#N/A"]
+NULLS = ["", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "#N/A"]
 _EXAMPLES = 20
 
 
@@ -171,7 +171,7 @@ def _csv(data: bytes, name: str) -> pa.Table:
             parse_options=pacsv.ParseOptions(delimiter=separator, newlines_in_values=True),
             convert_options=pacsv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.string()),
-                null_values=_NULLS,
+                null_values=NULLS,
                 strings_can_be_null=True,
             ),
         )

@@ -1,10 +1,14 @@
 """The output folder of a run: whose it is, where its tables lie, and who may write now."""
 
 import os
+import secrets
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from medray import storage
 from medray.dataset import DatasetMeta, read_meta
@@ -15,6 +19,7 @@ _OWN = frozenset(
     {"inventory", "dataset", "training", "package", "report", "predictions", "crossval"}
     | {".staging"}
 )
+_Summary = TypeVar("_Summary")
 _OWN_FILES = frozenset({"score-summary.json", "spec.yaml"})
 
 
@@ -40,6 +45,11 @@ class Output:
         return storage.join(self.dataset, "labels")
 
     @property
+    def molecules(self) -> str:
+        """Delta table MOLECULES."""
+        return storage.join(self.dataset, "molecules")
+
+    @property
     def summary(self) -> str:
         """The last ingest's summary."""
         return storage.join(self.dataset, "summary.json")
@@ -48,6 +58,11 @@ class Output:
     def inventory(self) -> str:
         """Delta table FILES."""
         return storage.join(self.uri, "inventory")
+
+    @property
+    def refused(self) -> str:
+        """Delta table REFUSED_ROWS."""
+        return storage.join(self.inventory, "refused")
 
     @property
     def staging(self) -> str:
@@ -93,7 +108,8 @@ def claim(output: Output, wanted: DatasetMeta, inputs: Sequence[str]) -> Dataset
 def require_ours(uri: str, inputs: Sequence[str], *, holds: str = "images") -> None:
     """Raise OutputConflictError when the folder holds what no run of medray made.
 
-    holds  `timelines`: a dataset folder without its dataset.json is an interrupted ingest.
+    holds  `timelines`, `molecules`: a dataset folder without its dataset.json is an interrupted
+           ingest.
     """
     root = storage.absolute(uri) + "/"
     if storage.is_local(uri):
@@ -120,6 +136,32 @@ def _taken(uri: str, holds: str) -> set[str]:
     whole = storage.exists(storage.join(dataset, "dataset.json"))
     images = whole or storage.exists(storage.join(dataset, "images"))
     return {"dataset"} if images else set()
+
+
+def stored_summary(output: Output, kind: type[_Summary]) -> _Summary | None:
+    """What the last ingest said; None where none came to its end, or one of another version."""
+    try:
+        return TypeAdapter(kind).validate_json(storage.read_bytes(output.summary))
+    except (FileNotFoundError, ValidationError):
+        return None
+
+
+def clear_staging(output: Output) -> None:
+    """Remove what a run left that was killed after its last word."""
+    if storage.exists(output.staging):
+        with locked(output.staging, "ingest"):
+            output.remove_staging()
+
+
+def attempt(folder: str, identity: str) -> str:
+    """Name this publication: the same when a killed run goes on, another at the next change.
+
+    The sources may return to what they were: their identity alone was published before, then.
+    """
+    uri = storage.join(folder, "attempt")
+    if not storage.exists(uri):
+        storage.write_atomic(uri, f"{identity[:16]}-{secrets.token_hex(4)}".encode())
+    return storage.read_bytes(uri).decode()
 
 
 @contextmanager

@@ -6,15 +6,13 @@ it stopped; unchanged sources cost a listing.
 
 import hashlib
 import json
-import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pydantic import TypeAdapter, ValidationError
 
 import medray
 from medray import storage
@@ -23,13 +21,21 @@ from medray.dataset.records import read_records_meta, record_hashes
 from medray.errors import DataError, OutputConflictError, UsageError
 from medray.ingest import shards, sources
 from medray.ingest.join import LabelTable, index_of, read_tables, take
-from medray.ingest.output import Output, locked, require_ours
+from medray.ingest.output import (
+    Output,
+    attempt,
+    clear_staging,
+    locked,
+    require_ours,
+    stored_summary,
+)
 from medray.ingest.parts import Finished, Row
 from medray.ingest.records_summary import RecordsSummary
 from medray.ingest.rounds import Rounds, bring_in
 from medray.ingest.scans import check_pseudonyms, keep_splits, splits_of_scans
 from medray.ingest.shards import SUBJECTS, Tally
 from medray.ingest.splits import assign
+from medray.ingest.stages import Progress, Stages
 from medray.privacy.pseudonyms import load_key, pseudonym
 from medray.provenance import canonical_sha256, provenance
 from medray.records.summary import add_up
@@ -37,9 +43,6 @@ from medray.records.tasks import TIMELINE
 from medray.schema import EVENTS, REFUSED_ROWS
 from medray.spec.models import SPLITS, RunSpec, TableSpec
 from medray.spec.records import RecordsSpec
-
-Progress = Callable[[dict[str, Any]], None]
-
 
 _ITEM_COLUMNS = (
     "item_id",
@@ -65,18 +68,8 @@ class _Job:
     units: list[Row]
     tables: list[LabelTable]
     identity: str
-    tell: Progress
-    summary: RecordsSummary = field(default_factory=RecordsSummary)
-
-    def stage(self, name: str, unit: str) -> Callable[[int, int], None]:
-        """Name a stage; the result tells its progress."""
-        started = time.monotonic()
-
-        def tell(done: int, total: int) -> None:
-            self.summary.stages_s[name] = round(time.monotonic() - started, 3)
-            self.tell({"stage": name, "done": done, "total": total, "unit": unit})
-
-        return tell
+    stage: Stages
+    summary: RecordsSummary
 
 
 def ingest_records(spec: RunSpec, *, progress: Progress | None = None) -> RecordsSummary:
@@ -103,19 +96,15 @@ def ingest_records(spec: RunSpec, *, progress: Progress | None = None) -> Record
     if stored is not None and stored.sources_sha256 == identity:
         told = _nothing_to_do(output, started)
         if told is not None:
-            if storage.exists(output.staging):  # of a run that was killed after its last word
-                with locked(output.staging, "ingest"):
-                    output.remove_staging()
+            clear_staging(output)
             return told
-    job = _Job(spec, spec.records, output, key, units, tables, identity, progress or _silent)
+    summary = RecordsSummary()
+    stage = Stages(progress, summary.stages_s)
+    job = _Job(spec, spec.records, output, key, units, tables, identity, stage, summary)
     with locked(output.staging, "ingest"):
         _bring_up(job, started)
         output.remove_staging()
     return job.summary
-
-
-def _silent(_: dict[str, Any]) -> None:
-    """Tell nobody."""
 
 
 def _identity(spec: RunSpec, units: Sequence[Row], tables: Sequence[LabelTable], key: bytes) -> str:
@@ -142,10 +131,8 @@ def _claim(spec: RunSpec, output: Output, key: bytes) -> RecordsMeta | None:
 
 
 def _nothing_to_do(output: Output, started: float) -> RecordsSummary | None:
-    try:
-        data = storage.read_bytes(output.summary)
-        summary = TypeAdapter(RecordsSummary).validate_json(data)
-    except (FileNotFoundError, ValidationError):
+    summary = stored_summary(output, RecordsSummary)
+    if summary is None:
         return None
     summary.changed_dataset, summary.stages_s = False, {}
     summary.seconds, summary.events_per_second = round(time.monotonic() - started, 3), 0.0
@@ -165,7 +152,7 @@ def _bring_up(job: _Job, started: float) -> None:
     job.summary.timelines = add_up(tally.shards, seen)
     subjects = _subjects(job, seen)
     job.stage("publish", "events")(0, tally.events)
-    _publish(job, _attempt(folder, job.identity), scattered, gathered, subjects)
+    _publish(job, attempt(folder, job.identity), scattered, gathered, subjects)
     job.summary.seconds = round(time.monotonic() - started, 3)
     job.summary.events_per_second = round(tally.events / max(job.summary.seconds, 1e-9), 1)
     _finish(job, tally)
@@ -294,17 +281,6 @@ def _count_subjects(job: _Job, whole: pa.Table, alone: int) -> None:
     summary.without_split = splits.count(None)
 
 
-def _attempt(folder: str, identity: str) -> str:
-    """Name this publication: the same when a killed run goes on, another at the next change.
-
-    The sources may return to what they were: their identity alone was published before, then.
-    """
-    uri = storage.join(folder, "attempt")
-    if not storage.exists(uri):
-        storage.write_atomic(uri, f"{identity[:16]}-{secrets.token_hex(4)}".encode())
-    return storage.read_bytes(uri).decode()
-
-
 def _publish(
     job: _Job, run: str, scattered: Finished, gathered: Finished, subjects: pa.Table
 ) -> None:
@@ -323,7 +299,7 @@ def _publish(
     bases = [*scattered.bases, *gathered.bases]
     refused = [base + shards.REFUSED_SUFFIX for base in bases]
     rows = storage.read_parquet([uri for uri in refused if uri in there], REFUSED_ROWS)
-    storage.replace_table(storage.join(output.inventory, "refused"), rows, run, 1)
+    storage.replace_table(output.refused, rows, run, 1)
 
 
 def _finish(job: _Job, tally: Tally) -> None:

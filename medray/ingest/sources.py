@@ -6,7 +6,8 @@ Memory depends on the size of a block, never on that of a file.
 import csv
 import hashlib
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -43,7 +44,14 @@ def units_of(spec: RecordsSpec) -> list[Row]:
     return [
         unit
         for source, settings in enumerate(spec.sources)
-        for file, (uri, size, mtime_ns) in enumerate(_files(settings))
+        for file, (uri, size, mtime_ns) in enumerate(
+            files_of(
+                settings.path,
+                partial(_of_format, settings),
+                _WANTED[settings.format],
+                "records.sources",
+            )
+        )
         for unit in _units(source, file, uri, size, mtime_ns)
     ]
 
@@ -60,29 +68,44 @@ def _bytes_per_event(uri: str) -> int:
     return next(kinds, 10)
 
 
-def _files(source: RecordSource) -> list[tuple[str, int, int]]:
-    """(URI, size, mtime_ns) of the files of all paths."""
+def files_of(
+    paths: Sequence[str],
+    choose: Callable[[Sequence[str], str], list[str]],
+    wanted: str,
+    key: str,
+) -> list[tuple[str, int, int]]:
+    """(URI, size, mtime_ns) of the files of all paths.
+
+    choose  (URIs, the path they are of) → those that are read; wanted, key: how messages call such
+            a file, and the place of the spec that names it.
+    Raises UsageError for a path that cannot be reached or holds none.
+    """
     found: list[tuple[str, int, int]] = []
-    for path in source.path:
+    for path in paths:
         uri = storage.absolute(path)
         fs, place = storage.filesystem(uri)
         try:
             info = fs.get_file_info(place)
         except OSError as error:
             raise UsageError(
-                f"a source of records cannot be reached: {type(error).__name__}",
-                remedy="check `records.sources`",
+                f"a path of `{key}` cannot be reached: {type(error).__name__}",
+                remedy=f"check `{key}`",
             ) from error
-        uris = _of_format(source, [uri] if info.is_file else storage.list_files(uri), uri)
+        uris = choose([uri] if info.is_file else storage.list_files(uri), uri)
         if not uris:
             raise UsageError(
-                f"there is no {_WANTED[source.format]} at {path}",
-                remedy="check `records.sources`; relative paths start at the current folder",
+                f"there is no {wanted} at {path}",
+                remedy=f"check `{key}`; relative paths start at the current folder",
             )
         for each in uris:
             facts = fs.get_file_info(storage.filesystem(each)[1])
             found.append((each, facts.size, facts.mtime_ns or 0))
     return found
+
+
+def file_id(source: int, uri: str, groups: Sequence[int] | None = None) -> str:
+    """Name a file of a source, or some row groups of it."""
+    return hashlib.sha256(f"{source}\0{uri}\0{groups}".encode()).hexdigest()[:32]
 
 
 _WANTED = {
@@ -107,7 +130,7 @@ def _of_format(source: RecordSource, uris: Sequence[str], root: str) -> list[str
 
 def _units(source: int, file: int, uri: str, size: int, mtime_ns: int) -> Iterator[Row]:
     def unit(groups: Sequence[int] | None, first: int) -> Row:
-        name = hashlib.sha256(f"{source}\0{uri}\0{groups}".encode()).hexdigest()[:32]
+        name = file_id(source, uri, groups)
         which = {"source": source, "file": file, "uri": uri}
         extra = {"groups": None if groups is None else list(groups), "first": first}
         return {"file_id": name, "size": size, "mtime_ns": mtime_ns, **which, **extra}
@@ -161,7 +184,7 @@ def _batches(
 ) -> Iterator[Batch]:
     row = unit["first"]
     if source.format == "fhir":
-        for lines in _lines(unit["uri"]):
+        for lines in lines_of(unit["uri"]):
             yield fhir.normalise(lines, codes, drop, row)
             row += len(lines)
         return
@@ -174,7 +197,7 @@ def _batches(
         row += block.num_rows
 
 
-def _lines(uri: str) -> Iterator[list[bytes]]:
+def lines_of(uri: str) -> Iterator[list[bytes]]:
     """Blocks of whole lines; one that is too long to be held comes as a single NUL byte."""
     fs, path = storage.filesystem(uri)
     with fs.open_input_stream(path) as stream:  # .gz is taken off on the way
@@ -220,7 +243,7 @@ def _csv_tables(stream: Any, source: RecordSource, unit: Row) -> Iterator[pa.Tab
     while b"\n" not in head and (block := stream.read(1 << 16)):
         head += block
     first = bytes(head).split(b"\n", 1)[0].decode("utf-8-sig", "replace").strip("\r")
-    separator = max(",;\t", key=first.count)
+    separator = separator_of(first)
     names = [name.strip() for name in next(csv.reader(io.StringIO(first), delimiter=separator), [])]
     wanted = _wanted(unit, source, names)
     twice = sorted({name for name in wanted if names.count(name) > 1})
@@ -250,6 +273,11 @@ def _csv_tables(stream: Any, source: RecordSource, unit: Row) -> Iterator[pa.Tab
         raise DataError(
             f"{where} is no regular CSV", remedy="save it as CSV (UTF-8) with one header line"
         ) from error
+
+
+def separator_of(header: str) -> str:
+    """What stands between the columns of a CSV, by its first line: a comma, semicolon or tab."""
+    return max(",;\t", key=header.count)
 
 
 class _Joined(io.RawIOBase):

@@ -85,8 +85,22 @@ class Perceptron(nn.Module):
         return self.body(x_BN)
 
 
-class LatentGenerator(Perceptron):
-    """Noise (B, N) → latents (B, D)."""
+class LatentGenerator(nn.Module):
+    """Noise (B, N) → latents (B, D).
+
+    It starts as noise of variance 1, which latents of molecules have too, and learns what to
+    change.
+    """
+
+    def __init__(self, noise: int, hidden: int, layers: int, latent: int) -> None:
+        super().__init__()
+        self.skip = nn.Linear(noise, latent, bias=False)
+        nn.init.orthogonal_(self.skip.weight)
+        self.change = Perceptron(noise, hidden, layers, latent)
+
+    def forward(self, noise_BN: Tensor) -> Tensor:
+        """(B, N) → (B, D)."""
+        return self.skip(noise_BN) + self.change(noise_BN)
 
 
 class Critic(Perceptron):

@@ -60,6 +60,8 @@ def write_package(
     when something else does, PackageError when the model does not survive being written.
     """
     ingest = spec.ingest
+    # with every default: another version of medray may have others
+    spec = spec.model_copy(update={"params": params.model_dump(mode="json")})
     if records is None and molecules is None:
         pixels = pixels or (ingest.pixels if ingest else PixelSpec())
     kept = tuple(columns if columns is not None else ingest.columns if ingest else ())

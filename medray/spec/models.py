@@ -78,9 +78,9 @@ class SplitSpec(Section):
     folds, fold       cross-validation: the patients in `folds` parts, of which number `fold`
                       (from 0) is held out, whatever the dataset's own split; `medray crossval`
                       goes through all of them.
-    by, seed          molecules: drawn one by one (`subject`) or by whole scaffolds (`scaffold`):
-                      what is held out is unlike what was learned from. The same draw everywhere,
-                      as structures are nobody's secret.
+    by, seed          molecules: drawn one by one (`subject`) or by whole scaffolds (`scaffold`,
+                      balanced as in chemprop): what is held out is unlike what was learned from.
+                      The same draw everywhere, as structures are nobody's secret. Folds follow it.
     identical_images  bit-identical pictures in two splits `fail` the run, or `drop` leaves out
                       those outside the first split they stand in (held_out, tuning, train).
     """

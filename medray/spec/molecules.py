@@ -51,10 +51,11 @@ class MoleculesSpec(Section):
     """From files of molecules to a dataset.
 
     duplicates    the same standard form once more is refused (`duplicate_molecule`); `merge`: what
-                  it knows is added to the first (the mean of numbers that differ, unless they are
-                  0 and 1: then it is unknown), `first`: only the first counts.
+                  it knows is added to the first (of numbers that differ the mean; of a column of
+                  nothing but 0 and 1 nothing then), `first`: only the first counts.
     reject_limit  rejected share of the rows above which the run ends with exit code 3; duplicates
                   are not counted.
+    rows_per_task rows that one task brings into standard form; more are lost when it is killed.
     """
 
     sources: tuple[MoleculeSource, ...] = Field(min_length=1)

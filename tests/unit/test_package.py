@@ -256,9 +256,11 @@ def test_forward_is_what_the_workload_answers(made: Path):
     assert logits["bright"].dtype == np.float32
 
 
-def test_a_spec_that_yaml_cannot_carry_is_refused(tmp_path: Path):
-    odd = SPEC.model_copy(update={"params": {"classes": 3, "note": "x"}})
-    assert open_package(make_package(str(tmp_path / "p"), spec=odd).uri).spec == odd
+def test_the_spec_in_a_package_says_every_default(tmp_path: Path):
+    short = SPEC.model_copy(update={"params": {}})
+    kept = open_package(make_package(str(tmp_path / "p"), spec=short).uri).spec
+    assert kept.params == Params().model_dump()
+    assert kept == short.model_copy(update={"params": kept.params})
 
 
 def test_importing_is_light(made: Path):

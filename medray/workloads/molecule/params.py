@@ -20,7 +20,7 @@ class LatentSpec(Section):
 
     dim: int = Field(default=32, ge=0, le=1024)
     noise: float = Field(default=1.0, ge=0)
-    encoder: int = Field(default=192, ge=8)
+    encoder: int = Field(default=128, ge=8)
 
 
 class GanSpec(Section):
@@ -29,16 +29,18 @@ class GanSpec(Section):
     noise_dim         numbers that the generator starts from.
     hidden, layers    of both networks.
     critic_steps      updates of the critic for each of the generator.
+    batch_size        molecules of a batch whose latents the critic looks at, at most.
     gradient_penalty  weight of the penalty.
     lr_share          their learning rate, as a share of `train.optimizer.lr`.
     """
 
-    noise_dim: int = Field(default=64, ge=1)
+    noise_dim: int = Field(default=32, ge=1)
     hidden: int = Field(default=256, ge=8)
     layers: int = Field(default=3, ge=1, le=8)
-    critic_steps: int = Field(default=5, ge=1)
+    critic_steps: int = Field(default=2, ge=1)
+    batch_size: int = Field(default=64, ge=2)
     gradient_penalty: float = Field(default=10.0, ge=0)
-    lr_share: float = Field(default=0.1, gt=0)
+    lr_share: float = Field(default=0.25, gt=0)
 
 
 class MoleculeParams(Section):
@@ -60,7 +62,7 @@ class MoleculeParams(Section):
 
     @model_validator(mode="after")
     def _gan_needs_latents(self) -> Self:
-        if not self.latent.dim and "gan" in self.model_fields_set:
+        if not self.latent.dim and self.gan != GanSpec():
             raise ValueError("`gan` makes latents: give `latent.dim`, or leave `gan` out")
         return self
 

@@ -295,7 +295,8 @@ def _write(modules: Modules, batch: Batch, rng: Generator, params: MoleculeParam
 
 def _criticise(modules: Modules, batch: Batch, rng: Generator, params: MoleculeParams) -> Tensor:
     """Wasserstein critic: high on latents of molecules, low on made ones, slope 1 between."""
-    ids_BT, gan = batch["ids"].long(), params.gan
+    gan = params.gan
+    ids_BT = batch["ids"][: gan.batch_size].long()
     with torch.no_grad():
         real_BD = modules["encoder"](ids_BT)
     with torch.autocast(ids_BT.device.type, enabled=False):
@@ -308,6 +309,7 @@ def _criticise(modules: Modules, batch: Batch, rng: Generator, params: MoleculeP
 
 def _generate(modules: Modules, batch: Batch, rng: Generator, params: MoleculeParams) -> Tensor:
     """What the critic holds against latents that the generator makes."""
+    count = min(len(batch["ids"]), params.gan.batch_size)
     with torch.autocast(rng.device.type, enabled=False):
-        noise_BN = _normal((len(batch["ids"]), params.gan.noise_dim), rng)
+        noise_BN = _normal((count, params.gan.noise_dim), rng)
         return -modules["critic"](modules["generator"](noise_BN)).mean()
