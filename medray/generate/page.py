@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from medray.generate.summary import GenerateSummary
-from medray.molecules.drawing import molecule_svg
+from medray.molecules.inline_drawing import molecule_svg
 from medray.report.gallery import Card, Fact, Gallery, Neighbour, Row
 from medray.report.molecule_plots import distribution_svg
 from medray.report.words import MISSING, decimal, percent

@@ -7,7 +7,7 @@ import pytest
 from rdkit import Chem
 from tiny_molecules import SMILES
 
-from medray.molecules.drawing import molecule_svg
+from medray.molecules.inline_drawing import molecule_svg
 
 DRUG = "C[C@H](N)c1ccc(S(=O)(=O)Nc2ncc(Cl)cc2C#N)cc1[N+](=O)[O-]"
 
