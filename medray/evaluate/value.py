@@ -75,9 +75,7 @@ def value_results(question: Question) -> Iterator[ValueResult]:
     )
 
 
-def _interval(
-    question: Question, rows: Array, estimate: Callable[..., Estimate]
-) -> dict[str, Any]:
+def _interval(question: Question, rows: Array, estimate: Callable[..., Estimate]) -> dict[str, Any]:
     """How many values lie in the interval given with each answer, and how wide it is."""
     held_out, target = question.held_out, question.target
     ends = question.calibration.interval(target.name, held_out.logits[rows])

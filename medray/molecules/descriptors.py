@@ -18,9 +18,7 @@ library: Any = Descriptors
 
 _LEFT_OUT = ("qed", "SPS", "Ipc", "AvgIpc")
 _FUNCTIONS: dict[str, Any] = {
-    name: function
-    for name, function in library._descList  # noqa: SLF001 - the only list with names
-    if name not in _LEFT_OUT
+    name: function for name, function in library._descList if name not in _LEFT_OUT
 }
 NAMES = tuple(_FUNCTIONS)
 _PLACES = {name: place for place, name in enumerate(NAMES)}

@@ -20,7 +20,17 @@ from medray.errors import DataError, PackageError, UsageError
 from medray.models import molecule as networks
 from medray.molecules import tokens
 from medray.molecules.text import as_bytes, as_codes, strings
-from medray.workload import Batch, Columns, Explained, Modules, Monitor, Objective, Rivals, Target, Unit
+from medray.workload import (
+    Batch,
+    Columns,
+    Explained,
+    Modules,
+    Monitor,
+    Objective,
+    Rivals,
+    Target,
+    Unit,
+)
 from medray.workloads.molecule.params import MoleculeFitted, MoleculeParams
 
 Array = np.ndarray[Any, Any]

@@ -101,9 +101,7 @@ class ToxicityParams(Section):
             raise ValueError(f"{self.task} has no {odd} to monitor")
         if self.task == "binary" and self.transform != "linear":
             raise ValueError("`transform` belongs to regression")
-        if self.task == "regression" and (
-            self.class_weights != "none" or self.label_smoothing > 0
-        ):
+        if self.task == "regression" and (self.class_weights != "none" or self.label_smoothing > 0):
             raise ValueError("`class_weights` and `label_smoothing` belong to binary")
         return self
 
