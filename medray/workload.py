@@ -251,20 +251,25 @@ class EmbeddingWorkload(Workload[P, F], Protocol[P, F]):
 
 
 @runtime_checkable
-class RecordsWorkload(Workload[P, F], Protocol[P, F]):
+class RaggedWorkload(Workload[P, F], Protocol[P, F]):
+    """A task whose items differ in size, and are padded where several stand in one batch."""
+
+    def framed(self, batch: Batch) -> Batch:
+        """A row as the networks read it when nothing stands beside it.
+
+        Rows of one shape are computed together: shapes must be few, and say how large rows are.
+        """
+        ...
+
+
+@runtime_checkable
+class RecordsWorkload(RaggedWorkload[P, F], Protocol[P, F]):
     """A task on patients' timelines: it can say when it predicts, and what it can read."""
 
     def moments(self, columns: Columns, params: P, *, every: bool) -> Sequence[Sequence[int]]:
         """Prediction times of every patient, microseconds since 1970.
 
         every  all that the task learns from; else what one asks of a patient today.
-        """
-        ...
-
-    def framed(self, batch: Batch) -> Batch:
-        """A row as the networks read it when nothing stands beside it.
-
-        Rows of one shape are computed together: shapes must be few, and say how long rows are.
         """
         ...
 

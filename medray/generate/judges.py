@@ -9,7 +9,7 @@ from medray.errors import PackageError, RejectError, UsageError
 from medray.molecules.standard import standardise
 from medray.molecules.text import as_bytes
 from medray.package import Task
-from medray.score.prediction import Outcome, Score
+from medray.score.prediction import Outcome
 from medray.score.predictor import Predictor
 
 
@@ -31,11 +31,15 @@ class Judge:
         self.name = package.name
         self.ref = package.ref
         self._standard = molecules.standard
+        targets = self._predictor.targets
         self.columns = tuple(
             self._column(target.name, each)
-            for target in self._predictor.targets
+            for target in targets
             for each in (target.classes if target.kind == "multiclass" else (None,))
         )
+        """What it says of a molecule; of numbers the bounds are left out."""
+        self.risks = tuple(self._column(t.name, None) for t in targets if t.kind == "binary")
+        """Columns that are probabilities of something unwanted."""
 
     def _column(self, target: str, text_value: str | None) -> str:
         return "/".join([self.name, target, *([] if text_value is None else [text_value])])
@@ -54,10 +58,8 @@ class Judge:
             return None
 
     def _said(self, outcome: Outcome) -> dict[str, float]:
-        def column(score: Score) -> str:
-            return self._column(score.target, score.text_value)
-
-        return {column(score): score.score for score in outcome.scores}
+        said = {self._column(one.target, one.text_value): one.score for one in outcome.scores}
+        return {name: score for name, score in said.items() if name in self.columns}
 
 
 def open_judges(

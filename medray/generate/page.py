@@ -10,10 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from medray.generate.asked import Asked
 from medray.generate.summary import GenerateSummary
-from medray.molecules.drawing import molecule_svg
-from medray.molecules.properties import PROPERTIES
+from medray.molecules.inline_drawing import molecule_svg
 from medray.report.gallery import Card, Fact, Gallery, Neighbour, Row
 from medray.report.molecule_plots import distribution_svg
 from medray.report.words import MISSING, decimal, percent
@@ -23,6 +21,7 @@ RESEARCH_USE = (
     "Research use only. Ideas of a model, not advice: nothing here says that a molecule can be "
     "made, works or is safe."
 )
+PROPERTIES = ("QED", "SA", "logP", "weight")  # in the order of the page
 _DIGITS: Mapping[str, int] = {"QED": 3, "SA": 2, "logP": 2, "weight": 1, "similarity": 2}
 AXES: Mapping[str, str] = {
     "QED": "QED (drug-likeness, 0 to 1)",
@@ -36,16 +35,19 @@ AXES: Mapping[str, str] = {
 def gallery_of(
     summary: GenerateSummary,
     table: pa.Table,
-    asked: Asked,
+    order: str,
     train: Mapping[str, NDArray[np.float64]],
 ) -> Gallery:
-    """The page on the rows of GENERATED. `train`: property → values of some of `train`."""
+    """The page on the rows of GENERATED.
+
+    order  in words, what they are ranked by. train: property → values of some of `train`.
+    """
     judged = tuple(name for name in table.column_names if "/" in name)
-    columns = (*PROPERTIES, *(("similarity",) if table["similarity"].null_count == 0 else ()))
+    compared = ("similarity",) if table["similarity"].null_count == 0 else ()
     rest = table.num_rows - BEST
     drawn = np.random.default_rng(summary.seed).permutation(max(rest, 0))[:RANDOM] + BEST
     which = pa.array(np.sort(drawn), pa.int64())
-    shown = (*columns, *judged)
+    shown = (*PROPERTIES, *compared, *judged)
     return Gallery(
         title=summary.package.partition("#")[0],
         subtitle=f"{summary.kept:,} molecules drawn by the way “{summary.way}”, temperature "
@@ -53,7 +55,7 @@ def gallery_of(
         research_use=RESEARCH_USE,
         warnings=_warnings(summary),
         facts=tuple(_facts(summary)),
-        order=_order(asked, judged),
+        order=order,
         best=tuple(_card(row, shown) for row in table.slice(0, BEST).to_pylist()),
         random=tuple(_card(row, shown) for row in table.take(which).to_pylist()),
         plots=tuple(_plots(table, shown, train)),
@@ -100,11 +102,6 @@ def _facts(summary: GenerateSummary) -> Sequence[Fact]:
     beside = "" if of_train is None else f"; molecules of train have {of_train:.3f}"
     facts.append(Fact("Mean QED", decimal(qed), f"drug-likeness, 0 to 1{beside}"))
     return facts
-
-
-def _order(asked: Asked, judged: Sequence[str]) -> str:
-    lowest = asked.lowest if asked.lowest is not None else asked.by in {"SA", "similarity", *judged}
-    return f"Ranked by {asked.by}, the {'lowest' if lowest else 'highest'} first."
 
 
 def _card(row: Mapping[str, Any], columns: Sequence[str]) -> Card:

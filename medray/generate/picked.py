@@ -20,7 +20,7 @@ from medray.schema import GENERATED
 
 compute: Any = pc
 
-# Of these less is better; so it is of what predictors of toxicity say.
+# Of these less is better.
 _LOWEST = frozenset({"SA", "similarity"})
 
 
@@ -89,13 +89,17 @@ def require_column(asked: Asked, columns: tuple[str, ...]) -> None:
         )
 
 
-def ranked(picked: Picked, asked: Asked, columns: tuple[str, ...]) -> pa.Table:
+def lowest_first(asked: Asked, risks: tuple[str, ...]) -> bool:
+    """Whether the least is best. `risks`: columns that say how likely something unwanted is."""
+    return asked.by in {*_LOWEST, *risks} if asked.lowest is None else asked.lowest
+
+
+def ranked(picked: Picked, asked: Asked, columns: tuple[str, ...], *, lowest: bool) -> pa.Table:
     """The first `count` molecules as rows of GENERATED and `columns`, the best first.
 
     Of equals the one drawn first is first; what has no value comes last.
     """
     rows = picked.rows.slice(0, asked.count)
-    lowest = asked.lowest if asked.lowest is not None else asked.by in {*_LOWEST, *columns}
     keys = [
         (asked.by, "ascending" if lowest else "descending"),
         ("chunk", "ascending"),

@@ -29,7 +29,7 @@ from medray.generate.draws import CHUNK, Job, draw_chunks, read_chunks
 from medray.generate.files import WRITERS
 from medray.generate.judges import Judge, open_judges
 from medray.generate.page import gallery_of
-from medray.generate.picked import Picked, pick, ranked, require_column
+from medray.generate.picked import Picked, lowest_first, pick, ranked, require_column
 from medray.generate.summary import GenerateSummary
 from medray.ingest.output import locked
 from medray.molecules.extra import require
@@ -43,6 +43,7 @@ compute: Any = pc
 Progress = Callable[[dict[str, Any]], None]
 
 GIVE_UP = 20  # draws for every molecule wanted, after which it is enough
+_MARGIN = 1.1  # draws for every molecule wanted in the first round: a good package needs no other
 _OWN = frozenset({"molecules", "molecules.csv", "molecules.sdf", "gallery.html", "summary.json"})
 
 
@@ -238,7 +239,7 @@ def _claim(run: _Run) -> GenerateSummary | None:
 def _draw(run: _Run) -> tuple[Picked, int]:
     """Draw chunks until enough molecules are kept, or GIVE_UP is reached; and draws resumed."""
     wanted, most = run.asked.count, GIVE_UP * math.ceil(run.asked.count / CHUNK)
-    chunks, resumed = math.ceil(wanted / CHUNK), -1
+    chunks, resumed = min(most, math.ceil(_MARGIN * wanted / CHUNK)), -1
     while True:
         done = draw_chunks(
             run.job,
@@ -259,6 +260,10 @@ def _draw(run: _Run) -> tuple[Picked, int]:
 # ---------------------------------------------------------------- publishing
 
 
+def _order(by: str, lowest: bool) -> str:
+    return f"Ranked by {by}, the {'lowest' if lowest else 'highest'} first."
+
+
 def _publish(run: _Run, found: Picked, resumed: int, started: float) -> GenerateSummary:
     """Write table, files and page, and last the summary. Raises DataError without molecules."""
     counts, asked = found.counts, run.asked
@@ -269,7 +274,8 @@ def _publish(run: _Run, found: Picked, resumed: int, started: float) -> Generate
             "similar to train",
             remedy="train longer, or ask with --no-filters or a higher --unlike-training",
         )
-    table = ranked(found, asked, run.job.columns)
+    lowest = lowest_first(asked, tuple(name for judge in run.judges for name in judge.risks))
+    table = ranked(found, asked, run.job.columns, lowest=lowest)
     tell = run.stage("publish", "molecules")
     tell(0, table.num_rows)
     molecules = storage.join(run.out, "molecules")
@@ -312,7 +318,7 @@ def _publish(run: _Run, found: Picked, resumed: int, started: float) -> Generate
         molecules_per_s=round(made / max(seconds, 1e-9), 2),
         files=files,
     )
-    page = render_gallery(gallery_of(summary, table, asked, train))
+    page = render_gallery(gallery_of(summary, table, _order(asked.by, lowest), train))
     storage.write_atomic(files["gallery"], page.encode())
     tell(table.num_rows, table.num_rows)
     told = (summary.model_dump_json(indent=1) + "\n").encode()

@@ -21,6 +21,7 @@ _FUNCTIONS: dict[str, Any] = {
     name: function for name, function in library._descList if name not in _LEFT_OUT
 }
 NAMES = tuple(_FUNCTIONS)
+_PLACES = {name: place for place, name in enumerate(NAMES)}
 
 
 def describe(smiles: Sequence[str], names: Sequence[str]) -> Array:
@@ -28,16 +29,18 @@ def describe(smiles: Sequence[str], names: Sequence[str]) -> Array:
 
     Raises KeyError for a name that this RDKit does not have.
     """
-    wanted = tuple(names)
-    made = [_described(one, wanted) for one in smiles]
-    return np.stack(made) if made else np.zeros((0, len(wanted)))
+    wanted = [_PLACES[name] for name in names]
+    if not wanted or not len(smiles):
+        return np.zeros((len(smiles), len(wanted)))
+    return np.stack([_described(one)[wanted] for one in smiles])
 
 
 @lru_cache(maxsize=1 << 15)
-def _described(smiles: str, names: tuple[str, ...]) -> Array:
+def _described(smiles: str) -> Array:
+    """All of one molecule; the same structures come again and again in a run."""
     mol = chem.MolFromSmiles(smiles)
     with rdBase.BlockLogs():
-        values = np.array([_value(_FUNCTIONS[name], mol) for name in names], np.float64)
+        values = np.array([_value(function, mol) for function in _FUNCTIONS.values()], np.float64)
     values[~np.isfinite(values)] = np.nan
     return values
 

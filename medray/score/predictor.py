@@ -2,11 +2,11 @@
 
 A network's answer for a row changes in the last bits with what is computed beside it, because
 libraries choose other kernels for other shapes. So what is computed at once is decided by the shape
-of a row alone: so many pictures of one size, so many histories of one length, padded with copies.
-The same item gives the same score whatever it is batched with.
+of a row alone: so many pictures of one size, so many histories or molecules of one frame, padded
+with copies. The same item gives the same score whatever it is batched with.
 
-Owns no Ray, and knows neither files nor tables: `pictures` and `timelines` do. Row-level faults are
-outcomes; they never raise and never touch their neighbours.
+Owns no Ray, and knows neither files nor tables: `pictures`, `timelines` and `molecules` do.
+Row-level faults are outcomes; they never raise and never touch their neighbours.
 """
 
 from collections import defaultdict
@@ -35,6 +35,7 @@ from medray.workload import (
     Explained,
     GenerativeWorkload,
     Heatmaps,
+    RaggedWorkload,
     RecordsWorkload,
 )
 
@@ -48,8 +49,8 @@ GenerativeTask = GenerativeWorkload[Any, Any]
 # Values per chunk, and rows at most: on a processor little more than one picture of 128×128, so
 # that one file alone is not slowed by padding; a GPU wants more at once.
 _CHUNKS = {"cpu": (1 << 14, 16), "cuda": (1 << 22, 64)}
-_HISTORIES = {"cpu": (1 << 16, 16), "cuda": (1 << 22, 64)}  # the same of histories
-_COLLATED = 32  # histories made into tensors at once: padding is to the longest
+_RAGGED = {"cpu": (1 << 16, 16), "cuda": (1 << 22, 64)}  # the same of items that differ in size
+_COLLATED = 32  # of these made into tensors at once: padding is to the largest
 
 
 class Predictor:
@@ -81,8 +82,8 @@ class Predictor:
         """The task, which must be one on timelines. Raises PackageError for another."""
         if not isinstance(self.task, RecordsWorkload):
             raise PackageError(
-                f"{self.package.ref} predicts from images, not from patients' records",
-                remedy="give it files of images: see `medray predict --help`",
+                f"{self.package.ref} does not predict from patients' records",
+                remedy="see `medray predict --help` for what a package takes",
             )
         return self.task
 
@@ -98,8 +99,8 @@ class Predictor:
         """
         if not len(next(iter(columns.values()))):
             return {}
-        if any(values.dtype == object for values in columns.values()):
-            return self._of_histories(columns, self.of_records)
+        if isinstance(self.task, RaggedWorkload):
+            return self._of_ragged(columns, self.task)
 
         def predict(rows: Columns) -> dict[str, Array]:
             return forward(self.task, self._modules, rows, self._params, self._fitted, self.device)
@@ -185,8 +186,8 @@ class Predictor:
         ]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def _of_histories(self, columns: Columns, task: RecordsTask) -> dict[str, Array]:
-        """Logits of rows of any length: those of one shape are gathered until they fill a chunk."""
+    def _of_ragged(self, columns: Columns, task: RaggedWorkload[Any, Any]) -> dict[str, Array]:
+        """Logits of rows of any size: those of one shape are gathered until they fill a chunk."""
         rows = len(next(iter(columns.values())))
         waiting: dict[tuple[Any, ...], list[tuple[int, Batch]]] = defaultdict(list)
         found: list[tuple[list[int], dict[str, Array]]] = []
@@ -207,8 +208,8 @@ class Predictor:
         }
 
     def _most(self, one: Batch) -> int:
-        """Histories of this shape that are computed at once."""
-        values, most = _HISTORIES[self.device.type]
+        """Rows of this shape that are computed at once."""
+        values, most = _RAGGED[self.device.type]
         return max(1, min(most, values // sum(tensor.numel() for tensor in one.values())))
 
     def _answer(self, alike: Sequence[tuple[int, Batch]]) -> tuple[list[int], dict[str, Array]]:
@@ -263,6 +264,7 @@ class Predictor:
         highest = {
             name: self.package.calibration.apply(name, values)[0]
             for name, values in self.logits(columns).items()
+            if self.package.calibration.targets[name].kind != "domain"
         }
         chosen = target or max(highest, key=lambda name: float(np.max(highest[name])))
         if chosen not in highest:
