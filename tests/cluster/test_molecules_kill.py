@@ -44,14 +44,22 @@ def test_killed_after_any_write_and_run_again(tmp_path: Path, once: Once) -> Non
     count, publication = len(writes), writes.index("remove_tree")
     expected = state(tmp_path)
     assert len(expected[2]) == 6
-    for last in range(1, count):
+    moments = {
+        "a chunk laid down": 1,
+        "chunks in standard form": publication - 4,
+        "all of them": publication,
+        "no dataset": publication + 1,
+        "molecules published": writes.index("replace_table") + 1,
+        "all but the last word": count - 1,
+    }
+    for name, last in moments.items():
         shutil.rmtree(tmp_path / "out")
         once(last)
         again = once()
-        assert state(tmp_path) == expected, last
-        assert not (tmp_path / "out/.staging").exists(), last
+        assert state(tmp_path) == expected, name
+        assert not (tmp_path / "out/.staging").exists(), name
         if last <= publication:  # but for the part that it died in, nothing is done twice
-            assert len(again) <= count - last + 4, last
+            assert len(again) <= count - last + 4, name
 
 
 @pytest.mark.slow
