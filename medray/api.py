@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from medray.crossval import CrossvalResult
     from medray.demo.run import DemoSummary
     from medray.embedding import EmbedSummary
-    from medray.evaluate.run import EvaluationResult
+    from medray.evaluate import EvaluationResult
+    from medray.evaluate.makers import MakerResult
     from medray.explain.events import Explanation
     from medray.export import MedsSummary
     from medray.generate import GenerateSummary
@@ -73,7 +74,7 @@ def train(
 
 def evaluate(
     spec: str | RunSpec, sets: Sequence[str] = (), progress: Progress | None = None
-) -> EvaluationResult:
+) -> EvaluationResult | MakerResult:
     """Package + `held_out` → report (HTML, JSON) and the package's model card."""
     from medray.evaluate import evaluate as run
 

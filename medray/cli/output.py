@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from medray.crossval import CrossvalResult
     from medray.demo.run import DemoSummary
     from medray.embedding import EmbedSummary
-    from medray.evaluate.run import EvaluationResult
+    from medray.evaluate import EvaluationResult
+    from medray.evaluate.makers import MakerResult
     from medray.explain.events import Explanation
     from medray.export import MedsSummary
     from medray.generate import GenerateSummary
@@ -46,7 +47,7 @@ def train(result: "TrainResult") -> None:
     _done(result.headline(), result.to_dict())
 
 
-def evaluate(result: "EvaluationResult") -> None:
+def evaluate(result: "EvaluationResult | MakerResult") -> None:
     """The headline numbers and the page to open."""
     _done(result.headline(), result.to_dict())
 
