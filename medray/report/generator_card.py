@@ -72,5 +72,5 @@ def _caveats(report: GeneratorReport) -> Iterator[str]:
     for note in report.notes:
         yield f"- {note}"
     yield "- Distances depend on how many molecules are drawn: compare equal numbers only."
-    yield "- Valid, distinct and new molecules alone say little: an untrained model makes them, too."
+    yield "- Valid, distinct, new molecules alone say little: an untrained model makes them."
     yield "- A generator can give back molecules of its training set: see Novelty.\n"
