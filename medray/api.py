@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from medray.ingest.records_summary import RecordsSummary
     from medray.ingest.summary import IngestSummary
     from medray.inspection import Inspection
-    from medray.score.prediction import FilePrediction, TablesPrediction
+    from medray.score.prediction import FilePrediction, MoleculesPrediction, TablesPrediction
     from medray.score.summary import ScoreSummary
     from medray.spec.models import RunSpec
     from medray.train.driver import TrainResult
@@ -107,20 +107,26 @@ def predict(
     *,
     every: bool = False,
     source: int | None = None,
-) -> Sequence[FilePrediction | TablesPrediction]:
+) -> Sequence[FilePrediction | TablesPrediction | MoleculesPrediction]:
     """Score files in this process, without Ray.
 
     Images: one answer per file; `explain` is a folder for heat-map PNGs. Tables of records (or
     folders of them): one answer for all; `every`: at all times that the task learns from, instead
-    of the latest; `source`: which of the package's `records.sources` they are, from 1.
+    of the latest; `source`: which of the package's `records.sources` they are, from 1. Molecules:
+    files, SMILES themselves, or `-` for lines of standard input; `explain` is a folder for
+    structures coloured by what each atom added.
     """
     from medray.score.predictor import Predictor
 
     predictor = Predictor(package, device=device)
-    if predictor.package.records is not None:
+    if predictor.package.reads == "records":
         from medray.score.files import predict_tables
 
         return [predict_tables(predictor, files, explain=explain, every=every, source=source)]
+    if predictor.package.reads == "molecules":
+        from medray.score.structures import predict_molecules
+
+        return [predict_molecules(predictor, files, explain=explain, every=every, source=source)]
     from medray.score.pictures import predict_files
 
     return predict_files(predictor, files, explain=explain, every=every, source=source)

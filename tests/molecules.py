@@ -12,7 +12,7 @@ from rdkit.Chem.Scaffolds.MurckoScaffold import MurckoScaffoldSmiles
 from medray import storage
 from medray.dataset import MoleculesMeta
 from medray.schema import MOLECULES
-from medray.spec.molecules import MoleculesSpec, MoleculeSource
+from medray.spec.molecules import MoleculeSource, MoleculesSpec
 
 _TAILS = ("", "C", "CC", "CCC", "CO", "CN", "CCl", "C#N", "C(=O)O", "C(C)C", "OC", "CCO")
 _CORES = ("C1CCCCC1", "C1CCOCC1", "C1CCNCC1", "c1ccccc1", "c1ccncc1", "c1ccsc1", "CC", "CCCC")

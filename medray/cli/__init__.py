@@ -140,11 +140,13 @@ def predict(
         list[str],
         typer.Argument(
             help="DICOM, PNG or JPEG files; for a model of records CSV or Parquet tables, or "
-            "folders of them, in the form it was trained on."
+            "folders of them, in the form it was trained on; for a model of molecules SMILES, "
+            "or files of them (.smi, .csv, .parquet, .sdf; - for standard input)."
         ),
     ],
     explain: Annotated[
-        str | None, typer.Option(help="Write a heat map of each picture into this folder.")
+        str | None,
+        typer.Option(help="Write a heat map of each picture, or structure, into this folder."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -153,13 +155,13 @@ def predict(
     ] = False,
     source: Annotated[
         int | None,
-        typer.Option(min=1, help="Records: which of the package's sources the files are."),
+        typer.Option(min=1, help="Tables: which of the package's sources the files are."),
     ] = None,
 ) -> None:
     """Score single files, without Ray.
 
-    The same numbers as `score`; with --explain also a heat map of where the model looked. Tables of
-    records: a line per patient, by pseudonym.
+    The same numbers as `score`; with --explain also a heat map of where the model looked, or what
+    each atom added. Tables of records: a line per patient, by pseudonym; of molecules: per row.
     """
     from medray import api
     from medray.cli import output

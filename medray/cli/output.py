@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from medray.ingest.records_summary import RecordsSummary
     from medray.ingest.summary import IngestSummary
     from medray.inspection import Inspection
-    from medray.score.prediction import FilePrediction, TablesPrediction
+    from medray.score.prediction import FilePrediction, MoleculesPrediction, TablesPrediction
     from medray.score.summary import ScoreSummary
     from medray.train.driver import TrainResult
 
@@ -71,8 +71,10 @@ def score(summary: "ScoreSummary") -> None:
         _warn("the rejected share passed score.reject_limit (exit code 3); the scores stand")
 
 
-def predict(found: Iterable["FilePrediction | TablesPrediction"], *, as_json: bool) -> None:
-    """One line or one JSON object per file, or per patient and moment, in order."""
+def predict(
+    found: Iterable["FilePrediction | TablesPrediction | MoleculesPrediction"], *, as_json: bool
+) -> None:
+    """One line or one JSON object per file, patient and moment, or molecule, in order."""
     for one in found:
         if as_json:
             for content in one.dicts():

@@ -134,7 +134,7 @@ class MoleculesDataset:
 
     def columns(self, split: str) -> ColumnArrays:
         """Columns of a split but its SMILES, sorted by item_id; see `label_arrays`."""
-        return label_arrays(self.rows(split).drop_columns(["smiles", "split"]))
+        return label_arrays(self.rows(split).drop_columns(["smiles"]))
 
     def read(self, split: str) -> ColumnArrays:
         """All columns of a split, sorted by item_id; `smiles` (N,) as fixed-width bytes."""

@@ -9,9 +9,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from medray.dataset import AnyDataset, MoleculesDataset
 from medray.errors import DataError
+from medray.ingest.molecule_splits import in_words
 from medray.report.document import Cohort, CoverageRow, Labelled, SplitRow
-from medray.spec.models import SPLITS
+from medray.spec.models import SPLITS, RunSpec
 from medray.workload import Target
 from medray.workload import Unit as ItemUnit
 
@@ -164,3 +166,17 @@ def coverage_of(
             )
         )
     return tuple(rows)
+
+
+def split_in_words(spec: RunSpec, dataset: AnyDataset) -> str:
+    """How molecules were held out, which decides what a result is worth; "" of other data."""
+    if not isinstance(dataset, MoleculesDataset):
+        return ""
+    split, sources = spec.split, dataset.meta.molecules.sources
+    names = [source.name or source.path[0].rpartition("/")[2] for source in sources]
+    if split.fold is not None:
+        whole = "whole scaffolds" if dataset.meta.split_by == "scaffold" else "molecules"
+        said = f"fold {split.fold + 1} of {split.folds}, of {whole}"
+    else:
+        said = in_words(split, names, [source.split for source in sources], 0.0)
+    return f"Split: {said}; training seed {spec.seed}."

@@ -4,7 +4,6 @@ Owns reading and writing; every number is computed by its pure siblings. Each lo
 written to report/openings.jsonl before its pixels are read. Shapes: N items.
 """
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +13,15 @@ from typing import Any
 from numpy.typing import NDArray
 
 from medray import storage
-from medray.dataset import AnyDataset, Dataset, MoleculesDataset, check_leaks
-from medray.errors import RejectError
-from medray.evaluate.cohort import UNSEEN, check_held_out, cohort_of, coverage_of
+from medray.dataset import AnyDataset, Dataset, check_leaks
+from medray.evaluate.cohort import (
+    UNSEEN,
+    check_held_out,
+    cohort_of,
+    coverage_of,
+    split_in_words,
+)
+from medray.evaluate.drawn import PICTURES
 from medray.evaluate.forecast import forecast_results
 from medray.evaluate.means import mean_rows
 from medray.evaluate.mistakes import binary_mistakes, multiclass_mistakes, with_events
@@ -27,7 +32,6 @@ from medray.evaluate.results import Settings, binary_result, with_baselines
 from medray.evaluate.standing import history_of, provenance_of, record_opening
 from medray.evaluate.survival import survival_results
 from medray.evaluate.value import value_results
-from medray.explain.heatmap import as_uint8, encode_png, heatmap_png
 from medray.package import Package, Task, add_evaluation
 from medray.report.card import evaluation_metrics, render_card
 from medray.report.document import (
@@ -41,13 +45,11 @@ from medray.report.words import one_line
 from medray.score.predictor import Predictor
 from medray.spec.models import RunSpec
 from medray.train.source import open_run
-from medray.workload import Rivals, Target
+from medray.workload import Rivals
 from medray.workloads import WORKLOADS
 
 Array = NDArray[Any]
 Progress = Callable[[dict[str, Any]], None]
-
-_log = logging.getLogger(__name__)
 
 _OTHER_DATA = (
     "The package was not trained on this version of the dataset: patients it learned from may "
@@ -142,7 +144,7 @@ def evaluate_judge(
         workload=package.workload,
         dataset=dataset.meta.name,
         means=mean_rows(questions, results),
-        split=_split_in_words(spec, dataset),
+        split=split_in_words(spec, dataset),
         notes=(*_notes(package, fingerprint), *_sampled(rivals, labels)),
         skipped_columns=absent,
         min_patients=spec.evaluate.min_patients,
@@ -163,21 +165,6 @@ def evaluate_judge(
         spec=spec.model_dump(mode="json"),
     )
     return _write(spec, package, report, pictures)
-
-
-def _split_in_words(spec: RunSpec, dataset: AnyDataset) -> str:
-    """How molecules were held out, which decides what a result is worth; "" of other data."""
-    if not isinstance(dataset, MoleculesDataset):
-        return ""
-    split = spec.split
-    seeds = f"training seed {spec.seed}"
-    if split.fold is not None:
-        return f"Fold {split.fold + 1} of {split.folds}, drawn by molecule; {seeds}."
-    if split.column is not None:
-        return f"Split by the column {split.column}; {seeds}."
-    whole = "whole scaffolds" if split.by == "scaffold" else "single molecules"
-    shares = " / ".join(f"{100 * share:g}" for share in split.fractions.values())
-    return f"Random split of {whole}, {shares} %, split seed {split.seed}; {seeds}."
 
 
 def _coverage(
@@ -293,7 +280,8 @@ def _with_mistakes(
     if result.undefined or question.target.kind not in ("binary", "multiclass"):
         return result, {}
     found = _mistakes(question)
-    if "pixels" not in held_out.columns:
+    draw = next((one for name, one in PICTURES.items() if name in held_out.columns), None)
+    if draw is None:
         item_of = partial(reading.item, held_out)
         shown = with_events(found, reading.predictor, item_of, question.target.name)
         return result.model_copy(update={"mistakes": shown}), {}
@@ -301,9 +289,7 @@ def _with_mistakes(
     mistakes: list[Mistake] = []
     for index, (row, mistake) in enumerate(found):
         name = f"{prefix}-{index}"
-        pictures[name] = _picture(
-            reading.predictor, question.target, held_out.columns["pixels"][row]
-        )
+        pictures[name] = draw(reading.predictor, question.target, held_out.columns, row)
         mistakes.append(mistake.model_copy(update={"picture": name}))
     return result.model_copy(update={"mistakes": tuple(mistakes)}), pictures
 
@@ -315,15 +301,6 @@ def _mistakes(question: Question) -> list[tuple[int, Mistake]]:
     return multiclass_mistakes(
         target.name, target.classes, question.held_out, question.calibration, most
     )
-
-
-def _picture(predictor: Predictor, target: Target, pixels: Array) -> bytes:
-    """PNG of one item with its heat map beside it; alone where none can be made."""
-    try:
-        return heatmap_png(pixels, predictor.heatmap(pixels, target.name))
-    except RejectError as reject:
-        _log.warning("no heat map for an item: %s", reject.code)
-        return encode_png(as_uint8(pixels))
 
 
 def _notes(package: Package, fingerprint: str) -> tuple[str, ...]:

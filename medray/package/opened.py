@@ -5,7 +5,7 @@ import shutil
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from medray.calibration import Calibration
 from medray.errors import PackageError
@@ -54,10 +54,17 @@ class Package:
         return self.manifest.workload
 
     @property
+    def reads(self) -> Literal["images", "records", "molecules"]:
+        """What predictions are made from."""
+        if self.records is not None:
+            return "records"
+        return "images" if self.molecules is None else "molecules"
+
+    @property
     def pixels(self) -> PixelSpec:
         """How files must be decoded. Raises PackageError for a model of something else."""
         if self.manifest.pixels is None:
-            what = "patients' records" if self.records is not None else "molecules"
+            what = "patients' records" if self.reads == "records" else "molecules"
             raise PackageError(
                 f"{self.ref} is a model of {what}, not of images",
                 remedy="give it tables: see `medray predict --help`",

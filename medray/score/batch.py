@@ -2,11 +2,11 @@
 
     find → what this package has not scored → work → one Delta transaction
 
-What is found and how it is worked on differs between an archive of images and tables of records
-(KINDS). Chunk files in the run's staging folder are the receipts of finished work: killed at any
-moment and run again, only what no complete chunk holds is worked on, and rows become visible once,
-together. What changed since it was scored is scored again, and its older rows leave the table in
-the same transaction.
+What is found and how it is worked on differs between an archive of images, tables of records and
+files of molecules (KINDS). Chunk files in the run's staging folder are the receipts of finished
+work: killed at any moment and run again, only what no complete chunk holds is worked on, and rows
+become visible once, together. What changed since it was scored is scored again, and its older rows
+leave the table in the same transaction.
 """
 
 import time
@@ -20,18 +20,18 @@ from medray.ingest.output import locked
 from medray.package import Task, open_package
 from medray.provenance import canonical_sha256
 from medray.schema import PREDICTIONS
-from medray.score import archive, records
+from medray.score import archive, molecules, records
 from medray.score.night import PART, Kind, Night, Progress, Scored, Source, places_of
 from medray.score.summary import ScoreSummary, summarize
 from medray.spec.models import RunSpec, ScoreSpec
 
-KINDS: Mapping[str, Kind] = {"images": archive, "records": records}
+KINDS: Mapping[str, Kind] = {"images": archive, "records": records, "molecules": molecules}
 
 
 def score(
     spec: RunSpec, *, progress: Progress | None = None, task: Task | None = None
 ) -> ScoreSummary:
-    """Score what a package has not scored yet of an archive, or of tables of records.
+    """Score what a package has not scored yet of an archive, tables of records or molecules.
 
     progress  gets {"stage", "done", "total", "unit"} as work goes on.
     task      the workload, where it is not one of WORKLOADS.
@@ -43,7 +43,7 @@ def score(
     section = spec.score or ScoreSpec()
     package = open_package(section.package or storage.join(spec.output_uri, "package"))
     places = places_of(spec, package)
-    kind = KINDS["images" if package.records is None else "records"]
+    kind = KINDS[package.reads]
     with locked(places.staging.rpartition("/")[0], "score"):
         before = Scored(places.predictions, package.ref)
         tell = progress or (lambda _: None)

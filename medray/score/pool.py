@@ -45,10 +45,10 @@ def images_on_ray(
     yield from _drained(_scored(read, Scorer, job, section, scorer_cpus, section.batch_size))
 
 
-def records_on_ray(
+def rows_on_ray(
     tasks: Sequence[Mapping[str, Any]], scorer: type, job: Job, section: ScoreSpec
 ) -> Iterator[pa.Table]:
-    """Score shards of records, a row of `tasks` each; yields as `images_on_ray` does."""
+    """Score shards of records or molecules, a row of `tasks` each; yields as `images_on_ray`."""
     planned = _planned(tasks, job)
     cpus = min(1.0, _cpus() / section.actors)
     yield from _drained(_scored(planned, scorer, job, section, cpus, 1))

@@ -182,6 +182,77 @@ class TablesPrediction:
             yield list(rows)
 
 
+@dataclass(frozen=True, slots=True)
+class MoleculeAnswer:
+    """What is said of one row of a file of molecules, or of one SMILES.
+
+    given    the row in words: its file and number, or the SMILES as it was given.
+    smiles   in the package's standard form; None for a row that is no molecule.
+    picture  the structure drawn, when that was asked for.
+    """
+
+    given: str
+    smiles: str | None
+    rows: tuple[PredictionRow, ...]
+    picture: str | None = None
+
+    @property
+    def rejected(self) -> bool:
+        """Whether there is no score."""
+        return all(row.status == "rejected" for row in self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class MoleculesPrediction:
+    """All that `predict` says about molecules: an answer for every row that was given, in order.
+
+    near  names of targets that say how far an answer can be trusted.
+    """
+
+    package: str
+    answers: tuple[MoleculeAnswer, ...]
+    near: frozenset[str] = frozenset()
+
+    @property
+    def rejected(self) -> bool:
+        """Whether no row was scored."""
+        return all(one.rejected for one in self.answers)
+
+    def lines(self) -> Iterator[str]:
+        """A line per row."""
+        for one in self.answers:
+            if one.rejected:
+                yield f"{one.given}  rejected: {one.rows[0].reason}"
+            else:
+                said = ", ".join(self._said(row) for row in one.rows)
+                yield f"{one.smiles}  {said}"
+
+    def dicts(self) -> Iterator[dict[str, Any]]:
+        """An object per row."""
+        for one in self.answers:
+            kept = ("target", "score", "decision", "text_value")
+            first = one.rows[0]
+            yield {
+                "given": one.given,
+                "smiles": one.smiles,
+                "item_id": first.item_id,
+                "package": self.package,
+                "status": first.status,
+                "reason": first.reason,
+                "scores": [
+                    {name: getattr(row, name) for name in kept}
+                    for row in one.rows
+                    if row.status == "ok"
+                ],
+                "picture": one.picture,
+            }
+
+    def _said(self, row: PredictionRow) -> str:
+        if row.target in self.near and row.score is not None:
+            return f"{row.target} {row.score:.2f} {'inside' if row.decision else 'OUTSIDE'} domain"
+        return _line(row, several=False)
+
+
 def strange(unknown: Mapping[str, int], events: int) -> str:
     """Say which codes a model has never seen."""
     most = sorted(unknown.items(), key=lambda pair: (-pair[1], pair[0]))

@@ -5,8 +5,8 @@ libraries choose other kernels for other shapes. So what is computed at once is 
 of a row alone: so many pictures of one size, so many histories or molecules of one frame, padded
 with copies. The same item gives the same score whatever it is batched with.
 
-Owns no Ray, and knows neither files nor tables: `pictures`, `timelines` and `molecules` do. Row-level faults are
-outcomes; they never raise and never touch their neighbours.
+Owns no Ray, and knows neither files nor tables: `pictures`, `timelines` and `molecules` do.
+Row-level faults are outcomes; they never raise and never touch their neighbours.
 """
 
 from collections import defaultdict
@@ -264,6 +264,7 @@ class Predictor:
         highest = {
             name: self.package.calibration.apply(name, values)[0]
             for name, values in self.logits(columns).items()
+            if self.package.calibration.targets[name].kind != "domain"
         }
         chosen = target or max(highest, key=lambda name: float(np.max(highest[name])))
         if chosen not in highest:

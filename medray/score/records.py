@@ -28,7 +28,7 @@ from medray.records.summary import add_up
 from medray.schema import EVENTS
 from medray.score import chunks
 from medray.score.night import Found, Night, with_run
-from medray.score.pool import records_on_ray
+from medray.score.pool import rows_on_ray
 from medray.score.predictor import Predictor
 from medray.score.stages import SCORED, Job, chunk_name
 from medray.score.timelines import Timelines
@@ -137,7 +137,7 @@ def _run(rest: Sequence[Patient], night: Night, folder: str) -> Iterator[pa.Tabl
     ]
     job = Job(night.package.uri, night.package.ref, folder, night.device, night.task)
     if len(rest) > IN_PROCESS_ROWS or os.environ.get("RAY_ADDRESS"):
-        yield from records_on_ray(tasks, ShardScorer, job, night.section)
+        yield from rows_on_ray(tasks, ShardScorer, job, night.section)
         return
     scorer = ShardScorer(job)
     for task in tasks:

@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from medray.spec.base import Section
-from medray.spec.molecules import MoleculesSpec
+from medray.spec.molecules import MoleculeSource, MoleculesSpec
 from medray.spec.pixels import PixelSpec
 from medray.spec.records import RecordSource, RecordsSpec
 
@@ -229,12 +229,15 @@ class ScoreSpec(Section):
 
     archive       what to score; absent: the archive of `ingest`.
     records       the same for a package of records.
+    molecules     files of molecules, for a package of these; absent: those of `molecules`. How
+                  structures are brought into standard form is the package's own.
     package       the package's folder; absent: the one this spec's `train` makes.
     actors        model replicas, each loading the model once.
     """
 
     archive: tuple[str, ...] | None = None
     records: RecordsScoreSpec = RecordsScoreSpec()
+    molecules: tuple[MoleculeSource, ...] | None = Field(default=None, min_length=1)
     package: str | None = None
     actors: int = Field(default=1, ge=1)
     gpus_per_actor: float = Field(default=0, ge=0)
