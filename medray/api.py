@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from medray.ingest.records_summary import RecordsSummary
     from medray.ingest.summary import IngestSummary
     from medray.inspection import Inspection
+    from medray.reinforce import ReinforceResult
     from medray.score.prediction import FilePrediction, MoleculesPrediction, TablesPrediction
     from medray.score.summary import ScoreSummary
     from medray.spec.models import RunSpec
@@ -68,6 +69,18 @@ def train(
 ) -> TrainResult:
     """Dataset → package. Run again after an interruption, it resumes."""
     from medray.train import train as run
+
+    return run(validate(spec, sets), progress=progress)
+
+
+def reinforce(
+    spec: str | RunSpec, sets: Sequence[str] = (), progress: Progress | None = None
+) -> ReinforceResult:
+    """A package that makes molecules → another that makes more of the wanted ones.
+
+    Run again after an interruption, it resumes.
+    """
+    from medray.reinforce import reinforce as run
 
     return run(validate(spec, sets), progress=progress)
 

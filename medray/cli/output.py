@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from medray.ingest.records_summary import RecordsSummary
     from medray.ingest.summary import IngestSummary
     from medray.inspection import Inspection
+    from medray.reinforce import ReinforceResult
     from medray.score.prediction import FilePrediction, MoleculesPrediction, TablesPrediction
     from medray.score.summary import ScoreSummary
     from medray.train.driver import TrainResult
@@ -44,6 +45,11 @@ def ingest(summary: "IngestSummary | RecordsSummary | MoleculesSummary") -> None
 
 def train(result: "TrainResult") -> None:
     """Where the package lies and what it reached on tuning."""
+    _done(result.headline(), result.to_dict())
+
+
+def reinforced(result: "ReinforceResult") -> None:
+    """Where the new package lies, and what its molecules were and are worth."""
     _done(result.headline(), result.to_dict())
 
 

@@ -8,6 +8,7 @@ from medray.spec.base import Section
 from medray.spec.molecules import MoleculeSource, MoleculesSpec
 from medray.spec.pixels import PixelSpec
 from medray.spec.records import RecordSource, RecordsSpec
+from medray.spec.reinforce import ReinforceSpec
 
 SPLITS = ("train", "tuning", "held_out")
 
@@ -261,6 +262,7 @@ class RunSpec(Section):
     ingest    an archive of images; `records`: patients' tables; `molecules`: structures. A run has
               one of them.
     workload  which prediction task; its own settings stand under `params`.
+    reinforce how a package that makes molecules becomes another, which makes wanted ones.
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")
@@ -275,6 +277,7 @@ class RunSpec(Section):
     molecules: MoleculesSpec | None = None
     split: SplitSpec = SplitSpec()
     train: TrainSpec | None = None
+    reinforce: ReinforceSpec | None = None
     evaluate: EvaluateSpec = EvaluateSpec()
     score: ScoreSpec | None = None
 
