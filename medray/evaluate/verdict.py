@@ -49,7 +49,7 @@ def compare(own: MakerRow, rival: MakerRow, fcd: str) -> Comparison:
     verdicts = {
         name: _verdict(own.measures[name], rival.measures[name], BETTER[name.partition("/")[0]])
         for name in own.measures
-        if name in rival.measures and name.partition("/")[0] in BETTER
+        if name.partition("/")[0] in BETTER and _defined(name, own, rival)
     }
     found = verdicts.get(fcd, "spread not known")
     nearer = None if found == "spread not known" else found == "better"
@@ -61,10 +61,14 @@ def compare(own: MakerRow, rival: MakerRow, fcd: str) -> Comparison:
     )
 
 
+def _defined(name: str, *makers: MakerRow) -> bool:
+    return all(name in one.measures and one.measures[name].mean is not None for one in makers)
+
+
 def _verdict(own: Measured, rival: Measured, better: int) -> Verdict:
     one = [v for v in own.values if v is not None]
     other = [v for v in rival.values if v is not None]
-    if own.mean is None or rival.mean is None or min(len(one), len(other)) < 2:
+    if min(len(one), len(other)) < 2:
         return "spread not known"
     if np.ptp([*one, *other]) == 0:
         return "no clear difference"
@@ -76,7 +80,7 @@ def _verdict(own: Measured, rival: Measured, better: int) -> Verdict:
         chance = float(welch.pvalue)
     if chance >= _LEVEL:
         return "no clear difference"
-    return "better" if (own.mean - rival.mean) * better > 0 else "worse"
+    return "better" if (mean(one) - mean(other)) * better > 0 else "worse"
 
 
 def _sentence(own: MakerRow, rival: MakerRow, verdicts: Mapping[str, Verdict], fcd: str) -> str:
@@ -107,11 +111,12 @@ def verdict(own: MakerRow, comparisons: Sequence[Comparison]) -> str:
     others = [one.rival for one in comparisons if not one.nearer]
     trained = "These are samplings of one training; another seed may turn out otherwise."
     if others:
+        simpler = "which is simpler" if len(others) == 1 else "which are simpler"
         return (
             f"“{own.name}” does not earn its place: its molecules are not nearer to held-out "
-            f"than those of {', '.join(others)}, which is simpler. {trained}"
+            f"than those of {' and '.join(others)}, {simpler}. {trained}"
         )
     return (
         f"“{own.name}” earns its place: its molecules are nearer to held-out than those of "
-        f"{', '.join(one.rival for one in comparisons)}, by more than samplings differ. {trained}"
+        f"{' and '.join(one.rival for one in comparisons)}, by more than samplings differ. {trained}"
     )

@@ -57,6 +57,14 @@ def test_it_earns_its_place_only_beside_every_rival():
     assert verdict(own, []) == ""
 
 
+def test_a_measure_that_one_of_them_has_not_is_in_no_count():
+    own = _row("gan", FCD_test=[0.3, 0.31], Scaf_test=[0.5, float("nan")])
+    rival = _row("normal", FCD_test=[0.9, 0.91], Scaf_test=[0.5, 0.6])
+    found = compare(own, rival, "FCD/test")
+    assert found.verdicts == {"FCD/test": "better"}
+    assert "Of 1 measures it is better in 1" in found.sentence
+
+
 def test_what_is_not_defined_is_null_and_undecided():
     found = measured([0.5, float("nan")])
     assert (found.values, found.mean, found.deviation) == ((0.5, None), None, None)
