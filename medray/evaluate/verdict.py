@@ -92,6 +92,8 @@ def _sentence(own: MakerRow, rival: MakerRow, verdicts: Mapping[str, Verdict], f
     counts = {kind: list(verdicts.values()).count(kind) for kind in set(verdicts.values())}
     if counts.get("spread not known"):
         return f"{head}; with one sampling of each, the spread is not known."
+    if fcd not in verdicts:
+        return f"{head}."
     return (
         f"{head}, {verdicts[fcd]}. Of {len(verdicts)} measures it is better in "
         f"{counts.get('better', 0)}, worse in {counts.get('worse', 0)}, and "
@@ -116,7 +118,8 @@ def verdict(own: MakerRow, comparisons: Sequence[Comparison]) -> str:
             f"“{own.name}” does not earn its place: its molecules are not nearer to held-out "
             f"than those of {' and '.join(others)}, {simpler}. {trained}"
         )
+    rivals = " and ".join(one.rival for one in comparisons)
     return (
         f"“{own.name}” earns its place: its molecules are nearer to held-out than those of "
-        f"{' and '.join(one.rival for one in comparisons)}, by more than samplings differ. {trained}"
+        f"{rivals}, by more than samplings differ. {trained}"
     )
