@@ -42,11 +42,11 @@ PUBLISHED = {
 def figures() -> list[Figure]:
     """Every column of the GAN, its ablations in the note; and the training's throughput."""
     home = Path(os.environ.get("MEDRAY_MOSES_RUN", "figures/moses"))
-    gan = _trained("jobs/moses/spec.yaml", home)
+    gan = trained("jobs/moses/spec.yaml", home)
     dataset = open_any(gan.dataset_uri)
     if not isinstance(dataset, MoleculesDataset):
         raise TypeError("jobs/moses makes a dataset of molecules")
-    language = _trained("jobs/moses/language_model.yaml", home / "language_model", dataset.uri)
+    language = trained("jobs/moses/language_model.yaml", home / "language_model", dataset.uri)
     rows = _rows(f"{gan.output_uri}/package", "gan", range(SAMPLINGS))
     beside = {
         "N(0,1)": _rows(f"{gan.output_uri}/package", "normal", range(1))[0],
@@ -58,7 +58,7 @@ def figures() -> list[Figure]:
     return [*(_figure(column, rows, beside) for column in PUBLISHED), throughput]
 
 
-def _trained(spec: str, output: Path, dataset: str | None = None) -> RunSpec:
+def trained(spec: str, output: Path, dataset: str | None = None) -> RunSpec:
     """Ingested, where it is not, and trained, where it is not."""
     elsewhere = [f"dataset={dataset}"] if dataset else []
     checked = api.validate(spec, [f"output={output}", *elsewhere])

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from medray.crossval import CrossvalResult
     from medray.demo.run import DemoSummary
     from medray.embedding import EmbedSummary
-    from medray.evaluate.run import EvaluationResult
+    from medray.evaluate import EvaluationResult
+    from medray.evaluate.makers import MakerResult
     from medray.explain.events import Explanation
     from medray.export import MedsSummary
     from medray.generate import GenerateSummary
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from medray.ingest.records_summary import RecordsSummary
     from medray.ingest.summary import IngestSummary
     from medray.inspection import Inspection
+    from medray.reinforce import ReinforceResult
     from medray.score.prediction import FilePrediction, MoleculesPrediction, TablesPrediction
     from medray.score.summary import ScoreSummary
     from medray.spec.models import RunSpec
@@ -71,9 +73,21 @@ def train(
     return run(validate(spec, sets), progress=progress)
 
 
+def reinforce(
+    spec: str | RunSpec, sets: Sequence[str] = (), progress: Progress | None = None
+) -> ReinforceResult:
+    """A package that makes molecules → another that makes more of the wanted ones.
+
+    Run again after an interruption, it resumes.
+    """
+    from medray.reinforce import reinforce as run
+
+    return run(validate(spec, sets), progress=progress)
+
+
 def evaluate(
     spec: str | RunSpec, sets: Sequence[str] = (), progress: Progress | None = None
-) -> EvaluationResult:
+) -> EvaluationResult | MakerResult:
     """Package + `held_out` → report (HTML, JSON) and the package's model card."""
     from medray.evaluate import evaluate as run
 

@@ -38,6 +38,7 @@ LAYERS: dict[str, int] = {
     "report": 6,
     "serve": 7,
     "generate": 7,
+    "reinforce": 7,
     "evaluate": 7,
     "inspection": 7,
     "explanation": 7,
@@ -56,6 +57,7 @@ ALLOWED_SIDEWAYS = {
     ("provenance", "storage"),
     ("api", "demo"),
     ("evaluate", "generate"),
+    ("reinforce", "generate"),
 }
 RAY = {"ingest", "train", "score", "serve", "crossval"}
 TORCH = {
@@ -66,6 +68,7 @@ TORCH = {
     "package",
     "train",
     "score",
+    "reinforce",
     "evaluate",
     "crossval",
 }

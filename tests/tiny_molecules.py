@@ -5,15 +5,18 @@ valid, and odd.
 """
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import torch
 from deltalake import write_deltalake
 
-from medray.calibration import Calibration
+from medray.calibration import Calibration, TargetCalibration
 from medray.dataset import MoleculesDataset, open_any
+from medray.molecules.text import as_bytes
 from medray.package import Package, write_package
 from medray.schema import MOLECULES
 from medray.spec.models import RunSpec, SplitSpec
@@ -77,8 +80,6 @@ def write_molecules(output: Path, smiles: tuple[str, ...] = SMILES) -> Molecules
         "molecules": SOURCES.model_dump(mode="json"),
         "sources_sha256": "0" * 64,
     }
-    import json
-
     (folder / "dataset.json").write_text(json.dumps(meta))
     dataset = open_any(str(folder))
     assert isinstance(dataset, MoleculesDataset)
@@ -97,8 +98,6 @@ def make_maker(
     task: Any = WORKLOADS["molecule"]
     run = run or spec()
     params = task.params_model.model_validate(run.params)
-    from medray.molecules.text import as_bytes
-
     columns = {"smiles": as_bytes(smiles)}
     fitted = task.fit(task.summarize(columns, params), params)
     with torch.random.fork_rng(devices=[]):
@@ -114,5 +113,34 @@ def make_maker(
         calibration=Calibration(targets={}),
         lineage={"dataset": dataset.fingerprint() if dataset else "0" * 64},
         history=[{"epoch": 1, "loss": 3.0}],
+        molecules=SOURCES,
+    )
+
+
+def make_judge(uri: str, name: str = "tox") -> Package:
+    """A package of fixed random weights that predicts two targets of a molecule."""
+    task: Any = WORKLOADS["toxicity"]
+    asked = {"targets": ["NR-AR", "SR-p53"], "network": "mlp", "hidden": 16, "domain": 50}
+    asked |= {"fingerprint": {"places": 128}}
+    params = task.params_model.model_validate(asked)
+    labels = np.arange(len(SMILES)) % 2.0
+    columns = {"smiles": as_bytes(SMILES), "NR-AR": labels, "SR-p53": 1 - labels}
+    fitted = task.fit(task.summarize(columns, params), params)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        modules = task.build_modules(params, fitted)
+    kinds = {target.name: target.kind for target in task.targets(params, fitted)}
+    return write_package(
+        uri,
+        spec=RunSpec(name=name, workload="toxicity", molecules=SOURCES, params=asked),
+        workload=task,
+        params=params,
+        fitted=fitted,
+        modules={name: module.eval() for name, module in modules.items()},
+        calibration=Calibration(
+            targets={name: TargetCalibration(kind=kind) for name, kind in kinds.items()}
+        ),
+        lineage={"dataset": "0" * 64},
+        history=[],
         molecules=SOURCES,
     )

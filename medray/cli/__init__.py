@@ -95,6 +95,19 @@ def train(spec: Spec, sets: Sets = None) -> None:
 
 
 @app.command()
+def reinforce(spec: Spec, sets: Sets = None) -> None:
+    """Steer a package that makes molecules toward wanted ones.
+
+    `reinforce:` names the package and what is wanted: QED, SA, logP, likeness, what other packages
+    predict. A new package is written; the old one stays. Interrupted, the same command resumes.
+    """
+    from medray import api
+    from medray.cli import output
+
+    output.reinforced(_with_progress(api.reinforce, spec, sets or []))
+
+
+@app.command()
 def evaluate(spec: Spec, sets: Sets = None) -> None:
     """Open `held_out`, write the report.
 

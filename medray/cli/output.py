@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from medray.crossval import CrossvalResult
     from medray.demo.run import DemoSummary
     from medray.embedding import EmbedSummary
-    from medray.evaluate.run import EvaluationResult
+    from medray.evaluate import EvaluationResult
+    from medray.evaluate.makers import MakerResult
     from medray.explain.events import Explanation
     from medray.export import MedsSummary
     from medray.generate import GenerateSummary
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from medray.ingest.records_summary import RecordsSummary
     from medray.ingest.summary import IngestSummary
     from medray.inspection import Inspection
+    from medray.reinforce import ReinforceResult
     from medray.score.prediction import FilePrediction, MoleculesPrediction, TablesPrediction
     from medray.score.summary import ScoreSummary
     from medray.train.driver import TrainResult
@@ -46,7 +48,12 @@ def train(result: "TrainResult") -> None:
     _done(result.headline(), result.to_dict())
 
 
-def evaluate(result: "EvaluationResult") -> None:
+def reinforced(result: "ReinforceResult") -> None:
+    """Where the new package lies, and what its molecules were and are worth."""
+    _done(result.headline(), result.to_dict())
+
+
+def evaluate(result: "EvaluationResult | MakerResult") -> None:
     """The headline numbers and the page to open."""
     _done(result.headline(), result.to_dict())
 

@@ -56,8 +56,8 @@ def gallery_of(
         warnings=_warnings(summary),
         facts=tuple(_facts(summary)),
         order=order,
-        best=tuple(_card(row, shown) for row in table.slice(0, BEST).to_pylist()),
-        random=tuple(_card(row, shown) for row in table.take(which).to_pylist()),
+        best=tuple(card_of(row, shown) for row in table.slice(0, BEST).to_pylist()),
+        random=tuple(card_of(row, shown) for row in table.take(which).to_pylist()),
         plots=tuple(_plots(table, shown, train)),
         columns=shown,
         rows=tuple(_row(row, shown) for row in table.slice(0, ROWS).to_pylist()),
@@ -104,15 +104,16 @@ def _facts(summary: GenerateSummary) -> Sequence[Fact]:
     return facts
 
 
-def _card(row: Mapping[str, Any], columns: Sequence[str]) -> Card:
-    near = row["neighbour"]
+def card_of(row: Mapping[str, Any], columns: Sequence[str]) -> Card:
+    """One molecule, with those of `columns` that are numbers; `neighbour` and `novel` if known."""
+    near = row.get("neighbour")
     neighbour = None
     if near is not None:
         svg = molecule_svg(near, f"nearest molecule of train, {near}")
         neighbour = Neighbour(near, svg, decimal(row["similarity"], 2))
     values = tuple((name, _text(name, row[name])) for name in columns if name != "similarity")
     svg = molecule_svg(row["smiles"], f"molecule {row['rank']}, {row['smiles']}")
-    return Card(row["rank"], row["smiles"], svg, values, row["novel"], neighbour)
+    return Card(row["rank"], row["smiles"], svg, values, row.get("novel"), neighbour)
 
 
 def _row(row: Mapping[str, Any], columns: Sequence[str]) -> Row:
