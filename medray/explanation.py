@@ -39,13 +39,13 @@ def explain(
     at       days after the patient's start, or a date and time: the latest prediction not after
              it; absent: the latest of all.
     target   absent: the one of the highest score.
-    Raises UsageError when the package predicts from images, the dataset is absent or the patient
+    Raises UsageError when the package predicts from something else, the dataset is absent or the patient
     not in it, or no prediction is made by then.
     """
     opened = open_package(package)
     if opened.records is None:
         raise UsageError(
-            f"{opened.ref} predicts from images",
+            f"{opened.ref} predicts from {opened.reads}, not from records",
             remedy="medray predict PACKAGE FILE --explain FOLDER shows where it looked",
         )
     records = _dataset(package, dataset)

@@ -39,8 +39,8 @@ class DescriptorScale(Section):
             low_D, high_D = np.nanquantile(squashed_ND, [_TAIL, 1 - _TAIL], axis=0)
             cut_ND = np.clip(squashed_ND, low_D, high_D)
             mean_D, std_D = np.nanmean(cut_ND, axis=0), np.nanstd(cut_ND, axis=0)
-        kept = np.flatnonzero(np.isfinite(std_D) & (std_D > 1e-9))
-        gaps = np.isnan(values_ND).any(axis=0)
+        kept: list[int] = np.flatnonzero(np.isfinite(std_D) & (std_D > 1e-9)).tolist()
+        gaps: list[bool] = np.isnan(values_ND).any(axis=0).tolist()
         return cls(
             names=tuple(names[place] for place in kept),
             low=tuple(low_D[kept].tolist()),

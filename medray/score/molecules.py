@@ -191,7 +191,8 @@ class MoleculeScorer:
     def chunks(self, task: Mapping[str, Any]) -> Iterator[pa.Table]:
         """Score the molecules of one task; every `batch_size` of them are a chunk."""
         every = [
-            Structure(**{**one, "key": tuple(one["key"])}) for one in json.loads(task["molecules"])
+            Structure(tuple(one["key"]), one["smiles"], one["study_id"])
+            for one in json.loads(task["molecules"])
         ]
         for at in range(0, len(every), task["batch_size"]):
             some = every[at : at + task["batch_size"]]

@@ -15,7 +15,7 @@ from medray.workloads.toxicity.params import SIMILARITY, ToxicityParams
 
 Array = np.ndarray[Any, Any]
 
-_TREES = 200
+_TREES = 100
 FOREST = "random forest on count fingerprints"
 
 
