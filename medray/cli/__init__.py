@@ -20,7 +20,7 @@ app = typer.Typer(
         "A run is one YAML file (a spec); every verb reads its section of it. Start with "
         "`medray demo`, then copy jobs/demo/spec.yaml."
     ),
-    epilog="Exit codes: 0 done, 1 failed, 2 bad arguments, 3 too many rejects or too few molecules.",
+    epilog="Exit codes: 0 done, 1 failed, 2 bad arguments, 3 too many rejects, too few molecules.",
     no_args_is_help=True,
     rich_markup_mode=None,  # the rich help page costs twice the start-up
     pretty_exceptions_enable=False,
