@@ -165,7 +165,10 @@ def _claim(kept: Checkpoints, package_uri: str, identity: str) -> dict[str, Any]
         return None
     held = json.loads(storage.read_bytes(uri))
     if held.get("identity") != identity:
-        raise conflict
+        if storage.exists(kept.last) or storage.list_files(package_uri):
+            raise conflict
+        _write_run(kept, identity, None)  # a claim without work: a corrected spec takes it over
+        return None
     there = storage.exists(storage.join(package_uri, "package.json"))
     return held["result"] if there else None
 

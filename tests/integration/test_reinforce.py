@@ -66,7 +66,12 @@ def test_stopped_and_run_again_it_ends_in_the_same_package(prior: Path, tmp_path
         if event["done"] == 6:
             raise KeyboardInterrupt
 
+    def at_once(event: dict[str, Any]) -> None:
+        raise KeyboardInterrupt
+
     spec = RunSpec.model_validate(_spec(prior, tmp_path / "stopped"))
+    with pytest.raises(KeyboardInterrupt):  # a claim without work is no obstacle
+        reinforce(spec.model_copy(update={"seed": 1}), progress=at_once)
     with pytest.raises(KeyboardInterrupt):
         reinforce(spec, progress=stop)
     resumed = reinforce(spec)
