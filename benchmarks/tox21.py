@@ -70,6 +70,8 @@ def _values(report: Report, measure: str) -> dict[str, float]:
     each = [by_model(result) for result in report.targets]
     models = dict.fromkeys(model for one in each for model, _ in one)
     return {
-        model: float(np.mean([one[model, measure] for one in each if one[model, measure] is not None]))
+        model: float(
+            np.mean([one[model, measure] for one in each if one[model, measure] is not None])
+        )
         for model in models
     }
