@@ -1,4 +1,4 @@
-"""Figure 3: properties of molecules, three draws of every split, a random forest beside the network.
+"""Figure 3: properties of molecules, three draws of every split, random forests beside networks.
 
 Tox21: mean ROC-AUC of 12 assays; held out are single molecules, or whole scaffolds. ESOL: RMSE of
 log solubility. Every seed draws its own split and starts its own networks. Published with other

@@ -190,7 +190,8 @@ class EvaluateSpec(Section):
     prevalence       where the model will be used; PPV and NPV are given there too.
     subgroups        columns of the dataset to break results down by.
     min_patients     groups smaller than this are suppressed.
-    baselines        simple models on the same items stand beside the network (records).
+    baselines        simple models on the same items stand beside the network (records,
+                     molecules).
     """
 
     operating_point: Literal["youden"] | WantedSensitivity = "youden"

@@ -92,7 +92,7 @@ def test_a_report_says_what_the_network_is_worth(binary: RunSpec) -> None:
     ]
     both = [one.auroc.value for one in (ring, nitrogen) if one.auroc and one.auroc.value]
     assert report.means[0].measures["AUROC"].value == pytest.approx(sum(both) / 2)
-    assert [table.attribute for table in ring.subgroups] == [SIMILARITY]
+    assert [table.attribute for table in ring.subgroups] == [SIMILARITY, "domain"]
     page = Path(result.html_uri).read_text()
     assert "molecules drawn with seed 0" in page
     assert "Means over the targets" in page

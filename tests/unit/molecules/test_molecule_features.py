@@ -1,4 +1,4 @@
-"""What networks read of molecules: fingerprints, descriptors, graphs, and how near molecules are."""
+"""What networks read of molecules: fingerprints, descriptors, graphs; how near molecules are."""
 
 import numpy as np
 import pytest
