@@ -1,11 +1,14 @@
 """The MOSES data: SMILES of three splits, out of the wheel in which their authors publish them.
 
+    python -m benchmarks.moses    brings the files that jobs/moses reads
+
 Looked for in $MEDRAY_MOSES (default data/moses), and downloaded there once (50 MB). The wheel, MIT,
 is not installed: its dependencies no longer build. What the project needs of it are its files.
 """
 
 import csv
 import gzip
+import hashlib
 import os
 import subprocess
 import sys
@@ -18,6 +21,11 @@ RELEASE = "molsets==0.3.1"
 Split = Literal["train", "test", "test_scaffolds"]
 _WHEEL = "molsets-0.3.1-py3-none-any.whl"
 _DATA = "moses/dataset/data/"
+SHA256 = {
+    "train.csv.gz": "786f0313aa6b9ba5514df685f885742a70ea8d86f1a4fa48115f7f80a634265c",
+    "test.csv.gz": "f896fbf3764f88d94670b9959e5872c600c12152a18233823e820761b7a791b2",
+    "test_scaffolds.csv.gz": "adffb2192c1bfe31ab0e13154d4af19a37dc18bdbf3cd7b4491e04405128adde",
+}
 
 
 def folder() -> Path:
@@ -42,14 +50,19 @@ def wheel() -> Path:
 
 
 def files() -> Path:
-    """A folder with train.csv.gz, test.csv.gz and test_scaffolds.csv.gz."""
-    target = folder() / _DATA
-    with zipfile.ZipFile(wheel()) as archive:
-        for name in archive.namelist():
-            ours = name.startswith(_DATA) and name.endswith(".csv.gz")
-            if ours and not (folder() / name).exists():
-                archive.extract(name, folder())
-    return target
+    """A folder with train.csv.gz, test.csv.gz and test_scaffolds.csv.gz, as they were published.
+
+    Raises ValueError for a file of another content.
+    """
+    absent = [name for name in SHA256 if not (folder() / name).exists()]
+    if absent:
+        with zipfile.ZipFile(wheel()) as archive:
+            for name in absent:
+                (folder() / name).write_bytes(archive.read(_DATA + name))
+    for name, expected in SHA256.items():
+        if hashlib.sha256((folder() / name).read_bytes()).hexdigest() != expected:
+            raise ValueError(f"{name} is not that of {RELEASE}; remove it, or set MEDRAY_MOSES")
+    return folder()
 
 
 @lru_cache(maxsize=3)
@@ -57,3 +70,7 @@ def smiles(split: Split) -> list[str]:
     """SMILES of a split, in the file's order."""
     with gzip.open(files() / f"{split}.csv.gz", "rt", encoding="ascii", newline="") as lines:
         return [row["SMILES"] for row in csv.DictReader(lines)]
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{files()}\n")

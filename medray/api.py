@@ -15,13 +15,16 @@ if TYPE_CHECKING:
     from medray.crossval import CrossvalResult
     from medray.demo.run import DemoSummary
     from medray.embedding import EmbedSummary
-    from medray.evaluate.run import EvaluationResult
+    from medray.evaluate import EvaluationResult
+    from medray.evaluate.makers import MakerResult
     from medray.explain.events import Explanation
     from medray.export import MedsSummary
+    from medray.generate import GenerateSummary
     from medray.ingest.molecules_summary import MoleculesSummary
     from medray.ingest.records_summary import RecordsSummary
     from medray.ingest.summary import IngestSummary
     from medray.inspection import Inspection
+    from medray.reinforce import ReinforceResult
     from medray.score.prediction import FilePrediction, MoleculesPrediction, TablesPrediction
     from medray.score.summary import ScoreSummary
     from medray.spec.models import RunSpec
@@ -70,9 +73,21 @@ def train(
     return run(validate(spec, sets), progress=progress)
 
 
+def reinforce(
+    spec: str | RunSpec, sets: Sequence[str] = (), progress: Progress | None = None
+) -> ReinforceResult:
+    """A package that makes molecules → another that makes more of the wanted ones.
+
+    Run again after an interruption, it resumes.
+    """
+    from medray.reinforce import reinforce as run
+
+    return run(validate(spec, sets), progress=progress)
+
+
 def evaluate(
     spec: str | RunSpec, sets: Sequence[str] = (), progress: Progress | None = None
-) -> EvaluationResult:
+) -> EvaluationResult | MakerResult:
     """Package + `held_out` → report (HTML, JSON) and the package's model card."""
     from medray.evaluate import evaluate as run
 
@@ -179,6 +194,47 @@ def export_meds(
         return run(source, out, progress=progress)
     checked = validate(source, sets)
     return run(checked.dataset_uri, out, checked, progress)
+
+
+def generate(
+    package: str,
+    out: str,
+    *,
+    toxicity: Sequence[str] = (),
+    dataset: str | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+    **asked: Any,
+) -> GenerateSummary:
+    """A package that makes molecules → new ones, as a table, CSV, SDF and a page of drawings.
+
+    asked     fields of `medray.generate.asked.Asked`: count, seed, way, temperature, filters,
+              unlike_training, by, lowest, formats.
+    toxicity  packages that say something of each molecule. dataset: what molecules are compared
+              with; absent: the one the package was trained on, if it lies beside it.
+    Stopped or killed, the same call goes on where it was.
+    """
+    from pydantic import ValidationError
+
+    from medray.errors import UsageError
+    from medray.generate import generate as run
+    from medray.generate.asked import Asked
+
+    try:
+        wanted = Asked.model_validate(asked)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise UsageError(f"{name}: {first['msg']}", remedy="see `medray generate --help`") from None
+    return run(
+        package,
+        out,
+        wanted,
+        toxicity=toxicity,
+        dataset=dataset,
+        device=device,
+        progress=progress,
+    )
 
 
 def inspect(path: str) -> Inspection:

@@ -26,6 +26,7 @@ _LIBRARIES = (
     "imagecodecs",
     "pillow",
     "scikit-learn",
+    "rdkit",
 )
 
 

@@ -93,6 +93,27 @@ MOLECULES = pa.schema(
     ]
 )
 
+# One row per generated molecule, each once. What packages of predictors say follows as float64
+# columns `package/target` (or `package/target/class`), null where one does not take the molecule.
+GENERATED = pa.schema(
+    [
+        pa.field("rank", pa.int32(), nullable=False),  # from 1, in the order that was asked for
+        pa.field("item_id", pa.string(), nullable=False),  # sha256(smiles)[:24], as in MOLECULES
+        pa.field("smiles", pa.string(), nullable=False),  # canonical, of the standard form
+        pa.field("scaffold", pa.string(), nullable=False),  # Bemis and Murcko; "" without rings
+        pa.field("QED", pa.float64(), nullable=False),  # drug-likeness, 0 to 1
+        pa.field("SA", pa.float64(), nullable=False),  # synthetic accessibility, 1 (easy) to 10
+        pa.field("logP", pa.float64(), nullable=False),
+        pa.field("weight", pa.float64(), nullable=False),  # g/mol
+        pa.field("alert", pa.string()),  # medicinal chemistry filter that it fails; null: none
+        pa.field("novel", pa.bool_()),  # not in `train`; null: `train` is not known
+        pa.field("neighbour", pa.string()),  # SMILES of the most similar molecule of `train`
+        pa.field("similarity", pa.float64()),  # to it: Tanimoto, Morgan radius 2, 1,024 bits
+        pa.field("chunk", pa.int32(), nullable=False),  # of draws, each of a seed of its own
+        pa.field("place", pa.int32(), nullable=False),  # in the chunk
+    ]
+)
+
 # One row per item and target (multi-class: per class, named in text_value). Long form. A file
 # that gave no item is one row without frame and target. status: ok | rejected | ignored.
 # Of timelines: an item is patient@microseconds, and what a file is to images is the patient's whole

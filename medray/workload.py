@@ -312,3 +312,28 @@ class GenerativeWorkload(Workload[P, F], Protocol[P, F]):
     ) -> Mapping[str, Tensor]:
         """Way → latents (B, D) of as many items; `data`: those of the batch."""
         ...
+
+
+@runtime_checkable
+class SteerableWorkload(GenerativeWorkload[P, F], Protocol[P, F]):
+    """A task that makes items step by step and knows how likely each was: it can be rewarded."""
+
+    steers: ClassVar[tuple[str, ...]]
+    """Modules that learn from rewards; all others stay as they are."""
+
+    def rollout(
+        self,
+        modules: Modules,
+        count: int,
+        rng: Generator,
+        params: P,
+        fitted: F,
+        *,
+        way: str,
+    ) -> tuple[list[str], Batch]:
+        """New items as text, and all that decides how likely each was."""
+        ...
+
+    def log_likelihood(self, modules: Modules, rollout: Batch, params: P) -> Tensor:
+        """Log-probability (B,) of each item under these modules, with gradients."""
+        ...

@@ -37,6 +37,8 @@ LAYERS: dict[str, int] = {
     "score": 6,
     "report": 6,
     "serve": 7,
+    "generate": 7,
+    "reinforce": 7,
     "evaluate": 7,
     "inspection": 7,
     "explanation": 7,
@@ -54,6 +56,8 @@ ALLOWED_SIDEWAYS = {
     ("package", "workloads"),
     ("provenance", "storage"),
     ("api", "demo"),
+    ("evaluate", "generate"),
+    ("reinforce", "generate"),
 }
 RAY = {"ingest", "train", "score", "serve", "crossval"}
 TORCH = {
@@ -64,6 +68,7 @@ TORCH = {
     "package",
     "train",
     "score",
+    "reinforce",
     "evaluate",
     "crossval",
 }

@@ -14,13 +14,16 @@ if TYPE_CHECKING:
     from medray.crossval import CrossvalResult
     from medray.demo.run import DemoSummary
     from medray.embedding import EmbedSummary
-    from medray.evaluate.run import EvaluationResult
+    from medray.evaluate import EvaluationResult
+    from medray.evaluate.makers import MakerResult
     from medray.explain.events import Explanation
     from medray.export import MedsSummary
+    from medray.generate import GenerateSummary
     from medray.ingest.molecules_summary import MoleculesSummary
     from medray.ingest.records_summary import RecordsSummary
     from medray.ingest.summary import IngestSummary
     from medray.inspection import Inspection
+    from medray.reinforce import ReinforceResult
     from medray.score.prediction import FilePrediction, MoleculesPrediction, TablesPrediction
     from medray.score.summary import ScoreSummary
     from medray.train.driver import TrainResult
@@ -45,7 +48,12 @@ def train(result: "TrainResult") -> None:
     _done(result.headline(), result.to_dict())
 
 
-def evaluate(result: "EvaluationResult") -> None:
+def reinforced(result: "ReinforceResult") -> None:
+    """Where the new package lies, and what its molecules were and are worth."""
+    _done(result.headline(), result.to_dict())
+
+
+def evaluate(result: "EvaluationResult | MakerResult") -> None:
     """The headline numbers and the page to open."""
     _done(result.headline(), result.to_dict())
 
@@ -117,6 +125,16 @@ def _part(value: float) -> str:
 def embedded(summary: "EmbedSummary") -> None:
     """What was written."""
     _done(summary.headline(), summary.to_dict())
+
+
+def generated(summary: "GenerateSummary") -> None:
+    """How many molecules, what became of the draws, where they lie."""
+    _done(summary.headline(), summary.to_dict())
+    if summary.short:
+        _warn(
+            f"given up after {summary.drawn:,} draws: {summary.kept:,} of {summary.wanted:,} "
+            "molecules (exit code 3); what was found stands"
+        )
 
 
 def exported(summary: "MedsSummary") -> None:

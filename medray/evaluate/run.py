@@ -7,7 +7,6 @@ written to report/openings.jsonl before its pixels are read. Shapes: N items.
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -31,24 +30,20 @@ from medray.evaluate.multiclass import multiclass_result
 from medray.evaluate.question import Question
 from medray.evaluate.reading import RIVAL_ITEMS, Reading, Split
 from medray.evaluate.results import Settings, binary_result, with_baselines
+from medray.evaluate.standing import history_of, provenance_of, record_opening
 from medray.evaluate.survival import survival_results
 from medray.evaluate.value import value_results
 from medray.package import Package, Task, add_evaluation
-from medray.provenance import provenance
 from medray.report.card import evaluation_metrics, render_card
 from medray.report.document import (
     CoverageRow,
-    History,
     Mistake,
-    Opening,
-    Provenance,
     Report,
     TargetResult,
 )
 from medray.report.html import render_html
 from medray.report.words import one_line
 from medray.score.predictor import Predictor
-from medray.spec.load import spec_sha256
 from medray.spec.models import RunSpec
 from medray.train.source import open_run
 from medray.workload import Rivals
@@ -91,7 +86,7 @@ class EvaluationResult:
         }
 
 
-def evaluate(
+def evaluate_judge(
     spec: RunSpec, *, progress: Progress | None = None, workload: Task | None = None
 ) -> EvaluationResult:
     """Evaluate the run's package on `held_out`; writes report/ and the package's model card.
@@ -115,7 +110,7 @@ def evaluate(
     held_out_N = labels["split"] == "held_out"
     check_held_out(targets, {name: values[held_out_N] for name, values in truth.items()})
 
-    openings = _record_opening(spec, package)
+    openings = record_opening(spec, package)
     tuning, held_out = (
         reading.predict(split, _telling(f"predict {split}", labels, split, tell))
         for split in ("tuning", "held_out")
@@ -166,7 +161,7 @@ def evaluate(
         targets=results,
         history=history_of(package.metrics.get("history") or []),
         openings=openings,
-        provenance=_provenance(spec, package, fingerprint),
+        provenance=provenance_of(spec, package, fingerprint),
         spec=spec.model_dump(mode="json"),
     )
     return _write(spec, package, report, pictures)
@@ -197,17 +192,6 @@ def _coverage(
 
 def _silent(_: dict[str, Any]) -> None:
     """Tell nobody."""
-
-
-def _record_opening(spec: RunSpec, package: Package) -> tuple[Opening, ...]:
-    """Add this look at `held_out` to the list, and return all of it."""
-    uri = storage.join(spec.output_uri, "report", "openings.jsonl")
-    before = storage.read_bytes(uri) if storage.exists(uri) else b""
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    opening = Opening(time=now, package=package.digest)
-    after = before + opening.model_dump_json().encode() + b"\n"
-    storage.write_atomic(uri, after)
-    return tuple(Opening.model_validate_json(line) for line in after.splitlines() if line.strip())
 
 
 def _telling(
@@ -333,36 +317,6 @@ def _mistakes(question: Question) -> list[tuple[int, Mistake]]:
 
 def _notes(package: Package, fingerprint: str) -> tuple[str, ...]:
     return () if package.lineage.get("dataset") == fingerprint else (_OTHER_DATA,)
-
-
-def history_of(records: Sequence[Mapping[str, Any]]) -> History | None:
-    """Learning curves of a training's history: its loss, and every metric measured on tuning.
-
-    `records`: one per epoch with `epoch`, `loss`, `tuning_<metric>` and `best_epoch`.
-    """
-    if not records:
-        return None
-    names = dict.fromkeys(n for record in records for n in record if n.startswith("tuning_"))
-    series = {"training loss": tuple(record.get("loss") for record in records)} | {
-        name.replace("_", " "): tuple(record.get(name) for record in records) for name in names
-    }
-    return History(
-        epochs=tuple(int(record["epoch"]) for record in records),
-        best_epoch=records[-1].get("best_epoch"),
-        series=series,
-    )
-
-
-def _provenance(spec: RunSpec, package: Package, fingerprint: str) -> Provenance:
-    return Provenance(
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        package=package.ref,
-        package_digest=package.digest,
-        data_fingerprint=fingerprint,
-        spec_sha256=spec_sha256(spec),
-        software=provenance(),
-        lineage=package.lineage,
-    )
 
 
 def _write(

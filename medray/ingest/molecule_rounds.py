@@ -55,6 +55,8 @@ _STANDARDISED = pa.schema(
     ]
 )
 _TEXT_FACTOR = 5  # bytes of text in a byte of a compressed file, about
+_TEXT_PER_PART = 64 << 20
+_PER_PART = 100  # small files, or the chunks they became
 _ROW_COST = 2048  # so that Ray is started for some 30,000 rows, which take as long as it does
 
 
@@ -71,8 +73,9 @@ def cut(
         partial(_open_cut, spec, split_column),
         _CUT,
         folder=folder,
-        rows_per_part=1,
+        rows_per_part=_PER_PART,
         cost=_text_bytes,
+        cost_per_part=_TEXT_PER_PART,
         progress=progress,
     )
 
@@ -85,7 +88,8 @@ def _text_bytes(unit: Row) -> int:
 @contextmanager
 def _open_cut(spec: MoleculesSpec, split_column: str | None) -> Generator[parts.Work]:
     def work(units: list[Row], base: str) -> pa.Table:
-        return pa.Table.from_pylist([_cut(unit, base) for unit in units], schema=_CUT)
+        rows = [_cut(unit, f"{base}.{number}") for number, unit in enumerate(units)]
+        return pa.Table.from_pylist(rows, schema=_CUT)
 
     def _cut(unit: Row, base: str) -> Row:
         source = spec.sources[unit["source"]]
@@ -137,8 +141,9 @@ def standardise(
         partial(_open_standardise, spec.standard, seed),
         _STANDARDISED,
         folder=folder,
-        rows_per_part=1,
+        rows_per_part=_PER_PART,
         cost=lambda chunk: chunk["size"] * _ROW_COST,
+        cost_per_part=spec.rows_per_task * _ROW_COST,
         progress=progress,
     )
 
@@ -149,24 +154,30 @@ def _open_standardise(spec: StandardSpec, seed: int) -> Generator[parts.Work]:
 
     def work(chunks: list[Row], base: str) -> pa.Table:
         with BlockLogs():  # RDKit says of each refused structure what it is
-            done = [_standardise(chunk, base, spec, seed) for chunk in chunks]
-        return pa.Table.from_pylist(done, schema=_STANDARDISED)
+            done = [_standardise(chunk, spec, seed) for chunk in chunks]
+        for suffix, place in ((MOLECULES_SUFFIX, 0), (REFUSED_SUFFIX, 1)):
+            tables = [tables[place] for tables in done]
+            whole = pa.concat_tables(tables, promote_options="default")
+            storage.write_parquet(base + suffix, whole)
+        rows = [
+            {**_key(chunk), "molecules": made.num_rows, "refused": refused.num_rows}
+            for chunk, (made, refused) in zip(chunks, done, strict=True)
+        ]
+        return pa.Table.from_pylist(rows, schema=_STANDARDISED)
 
     yield work
 
 
-def _standardise(chunk: Row, base: str, spec: StandardSpec, seed: int) -> Row:
+def _standardise(chunk: Row, spec: StandardSpec, seed: int) -> tuple[pa.Table, pa.Table]:
+    """MADE with properties, and REFUSED_ROWS, of one chunk."""
     rows = _read_chunk(chunk["chunk"])
-    made, refused, places = _forms(rows, chunk, spec, seed)
+    made, refused, places = _forms(rows, chunk["kind"], spec, seed)
     whence = {name: chunk[name] for name in ("source", "file")}
     table = pa.Table.from_pylist([whence | one for one in made], schema=MADE)
     for name in rows.column_names:
         if name.startswith(PROPERTY):
             table = table.append_column(name, rows[name].take(pa.array(places, pa.int64())))
-    storage.write_parquet(base + MOLECULES_SUFFIX, table)
-    table = pa.Table.from_pylist([whence | one for one in refused], schema=REFUSED_ROWS)
-    storage.write_parquet(base + REFUSED_SUFFIX, table)
-    return {**_key(chunk), "molecules": len(made), "refused": len(refused)}
+    return table, pa.Table.from_pylist([whence | one for one in refused], schema=REFUSED_ROWS)
 
 
 def _read_chunk(uri: str) -> pa.Table:
@@ -175,12 +186,12 @@ def _read_chunk(uri: str) -> pa.Table:
 
 
 def _forms(
-    rows: pa.Table, chunk: Row, spec: StandardSpec, seed: int
+    rows: pa.Table, kind: str, spec: StandardSpec, seed: int
 ) -> tuple[list[Row], list[Row], list[int]]:
     """Molecules, refused rows, and which rows the molecules are."""
     from medray.molecules import standard
 
-    form = standard.from_block if chunk["kind"] == "sdf" else standard.standardise
+    form = standard.from_block if kind == "sdf" else standard.standardise
     made: list[Row] = []
     refused: list[Row] = []
     places: list[int] = []

@@ -169,7 +169,7 @@ def _kept_columns(job: _Job, files: Sequence[Row]) -> list[str]:
                 remedy=f"it has {', '.join(list(there)[:12]) or 'structures alone'}",
             )
     kept = [name for name in dict.fromkeys(n for there in held for n in there) if name != column]
-    clash = sorted({*kept} & {*MOLECULES.names})
+    clash = sorted(name for name in kept if name.lower() in MOLECULES.names)
     if clash:
         raise UsageError(
             f"the sources have columns that medray uses itself: {', '.join(clash)}",

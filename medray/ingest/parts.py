@@ -71,11 +71,13 @@ def finish(
     cost: Callable[[Row], int] = lambda row: 1,
     cost_per_part: int = 1 << 62,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    gpus: float = 0,
 ) -> Finished:
     """Work on every row of `todo` that no receipt in `folder` covers; returns all receipts.
 
     A part takes rows in order, up to `rows_per_part` and (but for a single row) a sum of `cost`
-    (bytes to hold, for work that holds any) up to `cost_per_part`. Raises MedrayError when a
+    (bytes to hold, for work that holds any) up to `cost_per_part`. `gpus`: what a task of Ray
+    asks for beside its CPU. Raises MedrayError when a
     worker fails for another reason than its data, or when the receipts do not cover `todo`
     exactly once.
     """
@@ -87,7 +89,7 @@ def finish(
     resumed = len(covered)
     progress(resumed, len(todo))
     count = resumed
-    for name, rows in _run(parts, open_work, folder, sum(map(cost, rest))):
+    for name, rows in _run(parts, open_work, folder, sum(map(cost, rest)), gpus):
         bases.append(storage.join(folder, name))
         count += rows
         progress(count, len(todo))
@@ -158,7 +160,7 @@ def _name(rows: Sequence[Row]) -> str:
 
 
 def _run(
-    parts: list[Part], open_work: OpenWork, folder: str, price: int
+    parts: list[Part], open_work: OpenWork, folder: str, price: int, gpus: float
 ) -> Iterator[tuple[str, int]]:
     """Yield (part name, rows) as parts finish; `price` is their cost."""
     few = sum(len(rows) for _, rows in parts) <= IN_PROCESS_ROWS and price <= IN_PROCESS_COST
@@ -170,7 +172,7 @@ def _run(
                 _work_on(name, rows, work, folder)
                 yield name, len(rows)
     else:
-        yield from _run_on_ray(parts, open_work, folder)
+        yield from _run_on_ray(parts, open_work, folder, gpus)
 
 
 def _work_on(name: str, rows: list[Row], work: Work, folder: str) -> None:
@@ -196,7 +198,9 @@ def _work_of_process(job: _Job) -> tuple[AbstractContextManager[Work], Work]:
     return context, context.__enter__()
 
 
-def _run_on_ray(parts: list[Part], open_work: OpenWork, folder: str) -> Iterator[tuple[str, int]]:
+def _run_on_ray(
+    parts: list[Part], open_work: OpenWork, folder: str, gpus: float
+) -> Iterator[tuple[str, int]]:
     """Run parts as tasks of Ray Data; one row of the plan is one part and one task.
 
     The plan is a file, not an argument, so that Ray never holds the whole job; the reader packs
@@ -223,7 +227,7 @@ def _run_on_ray(parts: list[Part], open_work: OpenWork, folder: str) -> Iterator
     finished = (
         ray.data.read_parquet(path, filesystem=fs)
         .repartition(target_num_rows_per_block=1)
-        .map_batches(task, batch_format="pyarrow", batch_size=1)
+        .map_batches(task, batch_format="pyarrow", batch_size=1, num_gpus=gpus or None)
     )
     try:
         for batch in finished.iter_batches(batch_size=1, batch_format="pyarrow"):

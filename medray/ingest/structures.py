@@ -88,16 +88,22 @@ def _of_molecules(uris: Sequence[str], root: str) -> list[str]:
 
 
 def require_columns(unit: Row, source: MoleculeSource) -> None:
-    """Raise UsageError for a table without the column that holds structures, or with two of it."""
+    """Raise UsageError for a table without the column of structures, or with two of one name."""
     if unit["kind"] not in ("table", "parquet"):
         return
     with _named(unit):
         names = _parquet_names(unit) if unit["kind"] == "parquet" else _csv_names(unit)
-    if names.count(source.smiles) != 1:
+    where = f"file {unit['file']} of source {unit['source']}"
+    if source.smiles not in names:
         raise UsageError(
-            f"file {unit['file']} of source {unit['source']} has {names.count(source.smiles)} "
-            f"columns {source.smiles!r}; it has {', '.join(names[:12])}",
+            f"{where} has no column {source.smiles!r}; it has {', '.join(names[:12])}",
             remedy="set `smiles` of the source to the column that holds the SMILES",
+        )
+    kept = names if source.columns is None else [source.smiles, *source.columns]
+    twice = sorted(name for name in {*kept} if name and names.count(name) > 1)
+    if twice:
+        raise UsageError(
+            f"{where} names a column twice: {', '.join(twice)}", remedy="rename one of them"
         )
 
 
@@ -153,15 +159,15 @@ def _tables(found: Iterator[_Found], wanted: set[str] | None, size: int) -> Iter
     while rows := list(islice(found, size)):
         names = dict.fromkeys(name for row in rows for name in row.properties if name)
         kept = [name for name in names if wanted is None or name in wanted]
-        columns = {
-            "row": pa.array(range(first, first + len(rows)), pa.int64()),
-            "structure": pa.array([row.structure for row in rows], pa.string()),
-            "problem": pa.array([row.problem for row in rows], pa.string()),
-        }
-        for name in kept:
-            values = [_there(row.properties.get(name)) for row in rows]
-            columns[PROPERTY + name] = pa.array(values, pa.string())
-        yield pa.table(columns)
+        columns: list[Sequence[object]] = [
+            range(first, first + len(rows)),
+            [row.structure for row in rows],
+            [row.problem for row in rows],
+            *([_there(row.properties.get(name)) for row in rows] for name in kept),
+        ]
+        schema = pa.schema([*ROWS, *(pa.field(PROPERTY + name, pa.string()) for name in kept)])
+        pairs = zip(columns, schema.types, strict=True)
+        yield pa.table([pa.array(values, kind) for values, kind in pairs], schema=schema)
         first += len(rows)
 
 

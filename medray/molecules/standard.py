@@ -1,7 +1,7 @@
 """One structure → its standard form, so that the same molecule is the same text everywhere.
 
-What cannot change a molecule is skipped: one without charges is not neutralised, one of a single
-part has no largest. The rest is RDKit's MolStandardize.
+The steps are RDKit's MolStandardize. Most molecules are of one part, without charges and metals:
+their SMILES says so, and the steps are skipped.
 """
 
 import re
@@ -27,7 +27,12 @@ _NON_METALS = frozenset(
 # Times the limit, all parts together: no small molecule and its salt. Of an endless chain or net
 # it would take minutes to find the rings.
 _HOPELESS = 20
-_EXTENDED = re.compile(r"\S+(\s+\|.*\|)?")  # CXSMILES; RDKit takes what else follows for a name
+# SMILES, perhaps CXSMILES. What else follows RDKit takes for a name; what is neither, it skips.
+_SMILES = re.compile(r"[!-~]+(\s+\|[ -~]*\|)?")
+# Canonical SMILES of one part without charges, metals, isotopes, numbers of atoms, placeholders:
+# what stands in brackets is but a hydrogen or a centre of an element that is no metal.
+_PLAIN = re.compile(r"(?:[^\[\].*]++|\[(?:[BCNOPSbcnops]|Si|Se|se|As)@{0,2}H?\d?\])+")
+_STEREO = re.compile(r"[@/\\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +85,7 @@ def _described(smiles: str, mol: Molecule) -> Standard:
 def _read(text: str, spec: StandardSpec) -> Molecule:
     if not text:
         raise RejectError(Code.NO_STRUCTURE)
-    if not text.isascii() or not _EXTENDED.fullmatch(text):
+    if not _SMILES.fullmatch(text):
         raise RejectError(Code.INVALID_STRUCTURE)
     if len(text) > _HOPELESS * spec.max_heavy_atoms:
         unchecked = chem.MolFromSmiles(text, sanitize=False)
@@ -112,26 +117,30 @@ def _why_not(read: Any, text: str) -> Code:
 
 def _form(mol: Molecule, spec: StandardSpec) -> str:
     """Canonical SMILES of the standard form; `mol` stays as it is."""
-    parts = chem.GetMolFrags(mol)
+    if 0 < mol.GetNumHeavyAtoms() <= spec.max_heavy_atoms:
+        smiles: str = chem.MolToSmiles(mol)
+        plain = _PLAIN.fullmatch(smiles)
+        if plain and (spec.stereo == "keep" or not _STEREO.search(smiles)):
+            return smiles
     try:
-        if spec.largest_fragment and len(parts) > 1:
-            mol = _fragments().choose(mol)
-        _require_small_molecule(mol, spec)
-        atoms = list(mol.GetAtoms())
-        if spec.neutralise and any(atom.GetFormalCharge() for atom in atoms):
-            mol = _uncharger().uncharge(mol)
-        if any(atom.GetAtomMapNum() for atom in atoms):  # of a reaction scheme: not of the molecule
-            mol = chem.Mol(mol)
-            for atom in mol.GetAtoms():
-                atom.SetAtomMapNum(0)
-        if spec.stereo == "drop":
-            mol = chem.Mol(mol)
-            chem.RemoveStereochemistry(mol)
-        return chem.MolToSmiles(mol)
+        return _every_step(chem.Mol(mol), spec)
     except chem.AtomValenceException as error:
         raise RejectError(Code.IMPOSSIBLE_VALENCE) from error
     except chem.MolSanitizeException as error:
         raise RejectError(Code.INVALID_STRUCTURE) from error
+
+
+def _every_step(mol: Molecule, spec: StandardSpec) -> str:
+    if spec.largest_fragment:
+        mol = _fragments().choose(mol)
+    _require_small_molecule(mol, spec)
+    if spec.neutralise:
+        mol = _uncharger().uncharge(mol)
+    for atom in mol.GetAtoms():
+        atom.SetAtomMapNum(0)  # of a reaction scheme: not of the molecule
+    if spec.stereo == "drop":
+        chem.RemoveStereochemistry(mol)
+    return chem.MolToSmiles(mol)
 
 
 def _require_small_molecule(mol: Molecule, spec: StandardSpec) -> None:

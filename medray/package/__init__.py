@@ -24,6 +24,7 @@ from medray.package.running import (
     exactly,
     forward,
     load_modules,
+    repeatable,
     replay_selftest,
 )
 from medray.package.writing import SELFTEST_ROWS, add_evaluation, write_package
@@ -39,6 +40,7 @@ __all__ = [
     "forward",
     "load_modules",
     "open_package",
+    "repeatable",
     "replay_selftest",
     "write_package",
 ]

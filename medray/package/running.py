@@ -1,7 +1,7 @@
 """A package's networks: loaded, checked against their self-test, and run."""
 
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
 import numpy as np
@@ -113,12 +113,7 @@ def exactly(
     ask: Callable[[Batch], Mapping[str, torch.Tensor]], batch: Batch, device: torch.device
 ) -> dict[str, Array]:
     """What `ask` answers of a batch on `device`, as float32 arrays; see `answer`."""
-    exact = (
-        torch.backends.cudnn.flags(enabled=True, benchmark=False, allow_tf32=False)
-        if device.type == "cuda"
-        else _one_thread()
-    )
-    with torch.inference_mode(), exact:
+    with torch.inference_mode(), repeatable(device):
         there = {name: values.to(device) for name, values in batch.items()}
         answered = ask(there)
         # Contiguous: safetensors writes the memory of a numpy view, not its values.
@@ -126,6 +121,13 @@ def exactly(
             name: np.ascontiguousarray(logits.float().cpu().numpy())
             for name, logits in answered.items()
         }
+
+
+def repeatable(device: torch.device) -> AbstractContextManager[object]:
+    """Where the same input gives the same numbers on `device`, whatever else runs; see `answer`."""
+    if device.type == "cuda":
+        return torch.backends.cudnn.flags(enabled=True, benchmark=False, allow_tf32=False)
+    return _one_thread()
 
 
 @contextmanager

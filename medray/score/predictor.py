@@ -24,6 +24,7 @@ from medray.package import (
     forward,
     load_modules,
     open_package,
+    repeatable,
     replay_selftest,
 )
 from medray.score.prediction import Outcome, Score
@@ -32,6 +33,7 @@ from medray.workload import (
     Columns,
     EmbeddingWorkload,
     Explained,
+    GenerativeWorkload,
     Heatmaps,
     RaggedWorkload,
     RecordsWorkload,
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 RecordsTask = RecordsWorkload[Any, Any]
+GenerativeTask = GenerativeWorkload[Any, Any]
 
 # Values per chunk, and rows at most: on a processor little more than one picture of 128×128, so
 # that one file alone is not slowed by padding; a GPU wants more at once.
@@ -126,6 +129,51 @@ class Predictor:
             )
 
         return self._of_rows(columns, embed)[""]
+
+    @property
+    def maker(self) -> GenerativeTask:
+        """The task, which must make items. Raises PackageError for one that judges them."""
+        if not isinstance(self.task, GenerativeWorkload):
+            raise PackageError(
+                f"{self.package.ref} makes nothing: it judges what it is given",
+                remedy="name a package of the workload `molecule`",
+            )
+        return self.task
+
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """How items can be drawn; the first is what the package is meant for."""
+        return self.maker.ways(self._params)
+
+    def sample(self, count: int, seed: int, way: str, temperature: float = 1.0) -> list[str]:
+        """So many new items as text; the same seed gives the same on the same machine.
+
+        Raises PackageError when the package makes nothing, UsageError for a way it has not.
+        """
+        rng = torch.Generator(self.device).manual_seed(seed)
+        with torch.inference_mode(), repeatable(self.device):
+            return self.maker.sample(
+                self._modules,
+                count,
+                rng,
+                self._params,
+                self._fitted,
+                way=way,
+                temperature=temperature,
+            )
+
+    def latents(self, columns: Columns, seed: int) -> dict[str, Array]:
+        """Way → latents (B, D) float32 of as many items; `data`: those of the B rows.
+
+        Nothing of a package without latents.
+        """
+        rng = torch.Generator(self.device).manual_seed(seed)
+
+        def ask(there: Batch) -> Mapping[str, torch.Tensor]:
+            return self.maker.latents(self._modules, there, rng, self._params, self._fitted)
+
+        batch = self.maker.collate(columns, self._params, self._fitted)
+        return exactly(ask, batch, self.device)
 
     def _of_rows(
         self, columns: Columns, ask: Callable[[Columns], dict[str, Array]]

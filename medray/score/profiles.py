@@ -1,11 +1,12 @@
 """Profiles of many molecules: computed in parts over Ray, kept in a folder, computed once.
 
     <folder>/<key>/chemnet.parquet     moments of ChemNet's activations, one row
-    <folder>/<key>/molecules.parquet   PROFILE; written last, so that a profile is whole if it is
-                                       there
+    <folder>/<key>/molecules.parquet   columns of PROFILE; written last, so that a profile is
+                                       whole if it is there
     <folder>/<key>/parts/              of an interrupted run, which goes on from there
 
-The key is a hash of the SMILES in their order, the role, and all that the numbers depend on.
+The key is a hash of the SMILES in their order, the role, and all that the numbers depend on. Needs
+the extra `molecules`: import this behind `molecules.extra.require`.
 """
 
 import hashlib
@@ -20,7 +21,6 @@ import pyarrow as pa
 from medray import storage
 from medray.ingest.parts import IN_PROCESS_COST, KEY_FIELDS, Row, Work, finish
 from medray.models.chemnet import ACTIVATIONS, ChemNet
-from medray.molecules import extra
 from medray.molecules.metrics.distributions import Moments
 from medray.molecules.metrics.profile import PROFILE, Profile, Role, describe, merge
 
@@ -48,16 +48,15 @@ def profiled(
     killed goes on where it stopped. `device` is where ChemNet runs, `per_part` how many molecules
     are a part (absent: some seconds' work); `progress(done, total)` counts parts.
 
-    Raises UsageError without the extra `molecules`, MedrayError when a worker fails.
+    Raises UsageError for a GPU that is not there, MedrayError when a worker fails.
     """
-    extra.require()
     place = storage.join(folder, profile_key(smiles, role))
     if not storage.exists(_molecules(place)):
         parts = storage.join(place, "parts")
         size = per_part or _PART[role]
         _write(_computed(smiles, role, parts, size, device, progress), place)
         storage.remove_tree(parts)
-    return _read(place)
+    return _read(place, role)
 
 
 def known_smiles(
@@ -105,10 +104,8 @@ def _computed(
         cost=lambda row: len(row["smiles"]) * (IN_PROCESS_COST // _FEW[role]),
         progress=progress,
     )
-    return merge([_NOTHING, *(_read(base) for base in finished.bases)])
-
-
-_NOTHING = Profile(PROFILE.empty_table(), Moments.none(ACTIVATIONS))
+    nothing = Profile(PROFILE[role].empty_table(), Moments.none(ACTIVATIONS))
+    return merge([nothing, *(_read(base, role) for base in finished.bases)])
 
 
 @contextmanager
@@ -119,7 +116,7 @@ def _open(role: Role, device: str) -> Generator[Work]:
     def work(rows: list[Row], base: str) -> pa.Table:
         for row in rows:
             table = describe(row["smiles"], role, int(row["file_id"]))
-            chemnet = _NOTHING.chemnet
+            chemnet = Moments.none(ACTIVATIONS)
             if network is not None:
                 valid = table["smiles"].drop_null().to_pylist()
                 chemnet = Moments.of(network.activations(valid))
@@ -148,8 +145,8 @@ def _write(profile: Profile, place: str) -> None:
     storage.write_parquet(_molecules(place), profile.molecules)
 
 
-def _read(place: str) -> Profile:
+def _read(place: str, role: Role) -> Profile:
     row = storage.read_parquet([_chemnet(place)], CHEMNET)
     mean, scatter = (row[name].combine_chunks().flatten().to_numpy() for name in CHEMNET.names[1:])
     moments = Moments(row["count"][0].as_py(), mean, scatter.reshape(mean.size, mean.size))
-    return Profile(storage.read_parquet([_molecules(place)], PROFILE), moments)
+    return Profile(storage.read_parquet([_molecules(place)], PROFILE[role]), moments)

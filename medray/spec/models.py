@@ -8,6 +8,7 @@ from medray.spec.base import Section
 from medray.spec.molecules import MoleculeSource, MoleculesSpec
 from medray.spec.pixels import PixelSpec
 from medray.spec.records import RecordSource, RecordsSpec
+from medray.spec.reinforce import ReinforceSpec
 
 SPLITS = ("train", "tuning", "held_out")
 
@@ -192,6 +193,11 @@ class EvaluateSpec(Section):
     min_patients     groups smaller than this are suppressed.
     baselines        simple models on the same items stand beside the network (records,
                      molecules).
+    samples          of a package that makes molecules: how many are drawn in each sampling, invalid
+                     ones among them. Distances of sets depend on it: compare like with like.
+    samplings        how often: from their spread the report says whether a difference is one.
+    beside           folders of packages to measure in the same way, such as a language model.
+    published        rows of a benchmark to show beside, where the data is its own.
     """
 
     operating_point: Literal["youden"] | WantedSensitivity = "youden"
@@ -201,6 +207,10 @@ class EvaluateSpec(Section):
     min_patients: int = Field(default=10, ge=1)
     mistakes: int = Field(default=6, ge=0)
     baselines: bool = True
+    samples: int = Field(default=30_000, ge=2)
+    samplings: int = Field(default=1, ge=1, le=20)
+    beside: tuple[str, ...] = ()
+    published: Literal["moses"] | None = None
 
 
 class RecordsScoreSpec(Section):
@@ -253,6 +263,7 @@ class RunSpec(Section):
     ingest    an archive of images; `records`: patients' tables; `molecules`: structures. A run has
               one of them.
     workload  which prediction task; its own settings stand under `params`.
+    reinforce how a package that makes molecules becomes another, which makes wanted ones.
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")
@@ -267,6 +278,7 @@ class RunSpec(Section):
     molecules: MoleculesSpec | None = None
     split: SplitSpec = SplitSpec()
     train: TrainSpec | None = None
+    reinforce: ReinforceSpec | None = None
     evaluate: EvaluateSpec = EvaluateSpec()
     score: ScoreSpec | None = None
 

@@ -1,49 +1,23 @@
 """Ingest of records killed at every kind of moment, and run again: the same to the bit."""
 
 import hashlib
-import json
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from medray import storage
 from medray.dataset import open_any
+from tests.cluster.killing import Once, runner
 from tests.timelines import write_cohort
-
-PROJECT = Path(__file__).parents[2]
-COMMAND = [sys.executable, "-m", "tests.cluster.records_once"]
-
-
-Once = Callable[..., list[str]]
 
 
 @pytest.fixture
 def once(tmp_path: Path) -> Iterator[Once]:
-    """A function of N: names of the writes of a run; [] when it was killed after its Nth."""
-    with subprocess.Popen(
-        [*COMMAND, str(tmp_path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=PROJECT,
-    ) as runner:
-        assert runner.stdin is not None
-        assert runner.stdout is not None
-        told, answers = runner.stdin, runner.stdout
-
-        def run(last: int = 0) -> list[str]:
-            told.write(f"{last}\n")
-            told.flush()
-            answer = json.loads(answers.readline())
-            assert answer["code"] == (-9 if last else 0)
-            return answer["writes"]
-
+    """A run, killed after its Nth write."""
+    with runner("records_once", tmp_path) as run:
         yield run
-        told.close()
 
 
 def state(root: Path) -> tuple[str, list[str], list[str]]:

@@ -1,5 +1,6 @@
 """Archive, labels and output on an S3 server (moto's, on loopback, in a process of its own)."""
 
+import gzip
 import os
 import socket
 import subprocess
@@ -10,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from scans import scan, write_archive
 
 from medray import storage
-from medray.dataset import open_dataset
+from medray.dataset import open_any, open_dataset
 from medray.errors import OutputConflictError, UsageError
-from medray.ingest import ingest
+from medray.ingest import ingest, ingest_molecules
 from medray.spec.models import RunSpec
 
 BUCKET = "hospital"
@@ -114,6 +117,29 @@ def test_foreign_objects_and_missing_buckets_are_said(tmp_path: Path, s3: Any) -
         ingest(spec("s3://no-such-bucket/a", str(tmp_path / "out")))
     with pytest.raises(UsageError, match="does not exist"):
         ingest(spec(f"s3://{BUCKET}/nothing-here", str(tmp_path / "out")))
+
+
+@pytest.mark.slow
+def test_molecules_on_s3(tmp_path: Path, s3: Any) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/lines.smi.gz").write_bytes(gzip.compress(b"CCO ethanol\n\nOCC again\nC1 x\n"))
+    (tmp_path / "in/table.csv").write_text("smiles,y\nc1ccccc1,1\n")
+    pq.write_table(pa.table({"smiles": ["CCN"], "y": [2.0]}), tmp_path / "in/columns.parquet")
+    upload(s3, tmp_path / "in", "molecules")
+    places = {
+        str(tmp_path / "in"): str(tmp_path / "out"),
+        "s3://hospital/molecules": "s3://hospital/m",
+    }
+    prints: list[str] = []
+    for source, output in places.items():
+        molecules = {"sources": [{"path": source, "name": "in"}], "rows_per_task": 2}
+        asked = RunSpec.model_validate({"name": "m", "output": output, "molecules": molecules})
+        summary = ingest_molecules(asked)
+        assert (summary.rows, summary.molecules, summary.duplicates) == (6, 3, 1)
+        assert ingest_molecules(asked).changed_dataset is False
+        assert storage.list_files(f"{output}/.staging") == []
+        prints.append(open_any(output).fingerprint())
+    assert prints[0] == prints[1]
 
 
 @pytest.mark.slow

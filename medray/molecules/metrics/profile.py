@@ -33,25 +33,30 @@ BITS = 1024  # Morgan, radius 2
 _RADIUS = 2
 _SCAFFOLD_RINGS = 2  # what has fewer is no scaffold
 
-PROFILE = pa.schema(
-    [
-        pa.field("at", pa.int64(), nullable=False),  # place in the list that was given
-        pa.field("smiles", pa.string()),  # canonical; null: no molecule
-        pa.field("fingerprint", pa.binary(BITS // 8)),
-        pa.field("fragments", pa.list_(pa.string())),  # of BRICS, each as often as it is there
-        pa.field("scaffold", pa.string()),  # Bemis and Murcko; null with fewer than two rings
-        pa.field("passes", pa.bool_()),  # the filters
-        *(pa.field(name, pa.float64()) for name in PROPERTIES),
-    ]
+_KNOWN = (
+    pa.field("at", pa.int64(), nullable=False),  # place in the list that was given
+    pa.field("smiles", pa.string()),  # canonical; null: no molecule
 )
-"""One row per given SMILES. What the role does not ask for is null, as is all of what is none."""
+_REFERENCE = (
+    *_KNOWN,
+    pa.field("fingerprint", pa.binary(BITS // 8)),
+    pa.field("fragments", pa.list_(pa.string())),  # of BRICS, each as often as it is there
+    pa.field("scaffold", pa.string()),  # Bemis and Murcko; null with fewer than two rings
+    *(pa.field(name, pa.float64()) for name in PROPERTIES),
+)
+PROFILE: Mapping[Role, pa.Schema] = {
+    "known": pa.schema(_KNOWN),
+    "reference": pa.schema(_REFERENCE),
+    "generated": pa.schema([*_REFERENCE, pa.field("passes", pa.bool_())]),  # the filters
+}
+"""Role → columns. One row per given SMILES; all but its place is null in what is no molecule."""
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
     """A list of SMILES, each described by itself, and the moments of ChemNet's activations.
 
-    molecules  PROFILE, in the order of the list. chemnet: of the valid ones.
+    molecules  columns of a role, in the order of the list. chemnet: of the valid ones.
     """
 
     molecules: pa.Table
@@ -67,7 +72,7 @@ class Profile:
         return self.molecules["smiles"].drop_null()
 
     def passes(self) -> NDArray[np.bool_]:
-        """Which of the valid molecules pass the filters (N,); none where they were not asked."""
+        """Which of the valid molecules pass the filters (N,); of what was generated."""
         return self.molecules["passes"].drop_null().to_numpy()
 
     def fingerprints(self) -> NDArray[np.uint8]:
@@ -89,21 +94,20 @@ class Profile:
 
 
 def merge(profiles: Sequence[Profile]) -> Profile:
-    """The profile of the list that these are parts of, in any order."""
-    tables = sorted(
-        (p.molecules for p in profiles if p.given), key=lambda one: one["at"][0].as_py()
-    )
+    """The profile of the list that these, at least one and of one role, are parts of."""
+    parts = [profile for profile in profiles if profile.given]
+    tables = [part.molecules for part in sorted(parts, key=lambda p: p.molecules["at"][0].as_py())]
     chemnet = profiles[0].chemnet
     for profile in profiles[1:]:
         chemnet = chemnet + profile.chemnet
-    return Profile(pa.concat_tables(tables) if tables else PROFILE.empty_table(), chemnet)
+    return Profile(pa.concat_tables(tables) if tables else profiles[0].molecules, chemnet)
 
 
 def describe(smiles: Sequence[str], role: Role, first: int = 0) -> pa.Table:
-    """Rows of PROFILE for a part of a list; `first`: the place of its first SMILES."""
+    """Columns of a role for a part of a list; `first`: the place of its first SMILES."""
     with rdBase.BlockLogs():
         rows = [{"at": first + at, **_described(one, role)} for at, one in enumerate(smiles)]
-    return pa.Table.from_pylist(rows, schema=PROFILE)
+    return pa.Table.from_pylist(rows, schema=PROFILE[role])
 
 
 def _described(smiles: str, role: Role) -> dict[str, Any]:

@@ -4,7 +4,7 @@ Shapes: B items, C channels, H rows, W columns, K outputs, L label columns.
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import chain, combinations
+from itertools import chain, combinations, product
 
 import torch
 from torch import Generator, Tensor, nn
@@ -120,16 +120,35 @@ def _class_weights(
 
 
 def predict_logits(modules: Modules, batch: Batch, params: ImagingParams) -> Mapping[str, Tensor]:
-    """Column → logits, averaged over members and mirror images: (B,), or (B, K) multi-class."""
-    pixels_BCHW = batch["pixels"]
-    dims = [_MIRROR_DIMS[name] for name in params.tta]
-    views = list(chain.from_iterable(combinations(dims, n) for n in range(len(dims) + 1)))
+    """Column → logits, averaged over members and views: (B,), or (B, K) multi-class."""
+    views = _views(batch["pixels"], params)
     total_BK = sum(
-        modules[member.name](pixels_BCHW.flip(view) if view else pixels_BCHW).float()
-        for member in params.ensemble
-        for view in views
+        modules[member.name](view_BCHW).float() for member in params.ensemble for view_BCHW in views
     )
     logits_BK = torch.as_tensor(total_BK) / (len(views) * params.members)
     if params.task == "multiclass":
         return {params.columns[0]: logits_BK}
     return {name: logits_BK[:, index] for index, name in enumerate(params.columns)}
+
+
+def _views(pixels_BCHW: Tensor, params: ImagingParams) -> list[Tensor]:
+    """The picture, and towards every corner if asked for, each with its mirror images."""
+    places = [pixels_BCHW]
+    if params.tta_shift:
+        reach = [max(1, round(params.tta_shift * length)) for length in pixels_BCHW.shape[-2:]]
+        places += [
+            _moved(pixels_BCHW, down * reach[0], right * reach[1])
+            for down, right in product((-1, 1), repeat=2)
+        ]
+    dims = [_MIRROR_DIMS[name] for name in params.tta]
+    mirrors = list(chain.from_iterable(combinations(dims, n) for n in range(len(dims) + 1)))
+    return [place.flip(mirror) if mirror else place for mirror in mirrors for place in places]
+
+
+def _moved(pixels_BCHW: Tensor, down: int, right: int) -> Tensor:
+    """Pictures moved by whole pixels; edges are repeated, so that no new value comes in."""
+    rows_H, columns_W = (
+        (torch.arange(length, device=pixels_BCHW.device) - step).clamp(0, length - 1)
+        for length, step in zip(pixels_BCHW.shape[-2:], (down, right), strict=True)
+    )
+    return pixels_BCHW[..., rows_H[:, None], columns_W]

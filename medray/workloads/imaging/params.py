@@ -51,6 +51,8 @@ class ImagingParams(Section):
     class_weights    balanced: classes count as if they were equally frequent.
     label_smoothing  share of certainty taken from every label.
     tta              mirror images averaged at prediction, beside the picture as it is.
+    tta_shift        the picture also moved towards each corner at prediction, by this share of its
+                     height and width (a pixel at least), averaged as mirror images are.
     monitor          the tuning metric that picks the best epoch.
     """
 
@@ -69,6 +71,7 @@ class ImagingParams(Section):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     augment: AugmentSpec = AugmentSpec()
     tta: tuple[Literal["horizontal", "vertical"], ...] = ()
+    tta_shift: float = Field(default=0.0, ge=0, le=0.5)
     monitor: Literal["auroc", "accuracy", "loss"] = "auroc"
 
     @model_validator(mode="after")

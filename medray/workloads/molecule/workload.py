@@ -55,6 +55,7 @@ class Molecule:
     summary: ClassVar[str] = "molecules → new ones like them, with a GAN on latents"
     inputs: ClassVar[tuple[str, ...]] = ("smiles",)
     unit: ClassVar[Unit] = "predictions"
+    steers: ClassVar[tuple[str, ...]] = ("decoder",)
     params_model = MoleculeParams
     fitted_model = MoleculeFitted
 
@@ -239,17 +240,49 @@ class Molecule:
         temperature: float = 1.0,
     ) -> list[str]:
         """SMILES as they were drawn: some are no molecule. `rng` lies where the modules do."""
-        words, made = fitted.vocabulary, list[str]()
-        decoder = modules["decoder"]
+        made: list[str] = []
+        while len(made) < count:
+            at_once = min(_AT_ONCE, count - len(made))
+            made += self._rolled(modules, at_once, rng, params, fitted, way, temperature)[0]
+        return made
+
+    @torch.no_grad()
+    def rollout(
+        self,
+        modules: Modules,
+        count: int,
+        rng: Generator,
+        params: MoleculeParams,
+        fitted: MoleculeFitted,
+        *,
+        way: str,
+    ) -> tuple[list[str], Batch]:
+        """SMILES as they were drawn; their `ids` (B, T) and the latents `z` (B, D) behind them."""
+        return self._rolled(modules, count, rng, params, fitted, way, 1.0)
+
+    def log_likelihood(self, modules: Modules, rollout: Batch, params: MoleculeParams) -> Tensor:
+        """Log-probability (B,) of writing each molecule from its latent."""
+        nats_BT, _ = _nats(modules["decoder"](rollout["ids"], rollout["z"]), rollout["ids"])
+        return -nats_BT.sum(1)
+
+    def _rolled(
+        self,
+        modules: Modules,
+        count: int,
+        rng: Generator,
+        params: MoleculeParams,
+        fitted: MoleculeFitted,
+        way: str,
+        temperature: float,
+    ) -> tuple[list[str], Batch]:
+        words, decoder = fitted.vocabulary, modules["decoder"]
         if not isinstance(decoder, networks.Decoder):
             raise PackageError("the decoder is of another kind than this workload's")
         longest = 2 * words.longest + 2  # of notation's tokens; what is longer is cut
-        while len(made) < count:
-            z_BD = self._drawn(modules, min(_AT_ONCE, count - len(made)), rng, params, way)
-            z_BD = z_BD + params.latent.noise * _normal(z_BD.shape, rng)
-            ids_BT = networks.sample(decoder, z_BD, longest, rng, temperature)
-            made += words.decode(ids_BT.cpu().numpy())
-        return made
+        z_BD = self._drawn(modules, count, rng, params, way)
+        z_BD = z_BD + params.latent.noise * _normal(z_BD.shape, rng)
+        ids_BT = networks.sample(decoder, z_BD, longest, rng, temperature)
+        return words.decode(ids_BT.cpu().numpy()), {"ids": ids_BT, "z": z_BD}
 
     def _drawn(
         self, modules: Modules, count: int, rng: Generator, params: MoleculeParams, way: str

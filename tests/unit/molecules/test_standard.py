@@ -69,6 +69,8 @@ REFUSED = {
     "CC\N{LATIN CAPITAL LETTER O WITH DIAERESIS}": Code.INVALID_STRUCTURE,  # RDKit reads CC
     "C C": Code.INVALID_STRUCTURE,  # RDKit reads methane named C
     "C\x00C": Code.INVALID_STRUCTURE,
+    "\x00C": Code.INVALID_STRUCTURE,  # RDKit reads methane
+    "C\x01": Code.INVALID_STRUCTURE,  # and here
     "*c1ccccc1": Code.INVALID_STRUCTURE,
     "CC>>CO": Code.INVALID_STRUCTURE,
     "C(C)(C)(C)(C)C": Code.IMPOSSIBLE_VALENCE,

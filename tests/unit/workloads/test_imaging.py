@@ -263,6 +263,41 @@ def test_predicts_and_explains(members: int) -> None:
     assert 0 <= float(heatmap.min()) <= float(heatmap.max()) <= 1
 
 
+def _as_numpy_moves(pixels_BCHW: np.ndarray[Any, Any], down: int, right: int) -> torch.Tensor:
+    rows, cols = abs(down), abs(right)
+    height, width = pixels_BCHW.shape[2:]
+    padded = np.pad(pixels_BCHW, ((0, 0), (0, 0), (rows, rows), (cols, cols)), mode="edge")
+    top, left = rows - down, cols - right
+    return torch.from_numpy(padded[:, :, top : top + height, left : left + width].copy())
+
+
+@pytest.mark.parametrize(
+    ("share", "reach"),
+    [(0.125, (2, 3)), (0.01, (1, 1)), (0.5, (8, 12))],
+    ids=["a share of each side", "a pixel at least", "half the picture"],
+)
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_views_of_a_moved_picture_are_averaged(
+    share: float, reach: tuple[int, int], dtype: type[np.generic]
+) -> None:
+    params = binary(tta=("horizontal",), tta_shift=share)
+    data = columns(5, (16, 24), y=np.array([0, 1, 0, 1, 1.0]))
+    data["pixels"] = data["pixels"].astype(dtype)
+    learned = fitted(params, data)
+    torch.manual_seed(0)
+    modules = IMAGING.build_modules(params, learned)
+    module = modules["classifier"].eval()
+    pixels = data["pixels"][:, None]
+    down, right = reach
+    moves = [(0, 0), (-down, -right), (-down, right), (down, -right), (down, right)]
+    with torch.no_grad():
+        seen = [_as_numpy_moves(pixels, *move) for move in moves]
+        each = [module(view)[:, 0] for place in seen for view in (place, place.flip(-1))]
+        logits = IMAGING.predict(modules, {"pixels": torch.from_numpy(pixels)}, params)["y"]
+    assert len(each) == 10
+    torch.testing.assert_close(logits, torch.stack(each).mean(dim=0))
+
+
 @pytest.mark.parametrize("network", ["conv3", "resnet18", "densenet121", "efficientnet_b0"])
 def test_every_network_can_be_explained(network: str) -> None:
     params = ImagingParams(label="y", network=network)  # type: ignore[arg-type]
