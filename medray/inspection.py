@@ -188,6 +188,14 @@ def _report(path: str) -> Inspection:
     return Inspection(path, "report", {"page": storage.join(path, "report.html")})
 
 
+def _generated(path: str) -> Inspection:
+    """A folder of generated molecules: what its summary says."""
+    told = json.loads(storage.read_bytes(storage.join(path, "summary.json")))
+    names = ("package", "way", "kept", "wanted", "drawn", "valid", "novel", "means", "toxicity")
+    facts = {name: told[name] for name in names} | {"page": storage.join(path, "gallery.html")}
+    return Inspection(path, "molecules", facts, [_table(storage.join(path, "molecules"))])
+
+
 def _training(path: str) -> Inspection:
     uri = storage.join(path, "history.jsonl")
     lines = storage.read_bytes(uri).decode().splitlines() if storage.exists(uri) else []
@@ -210,6 +218,7 @@ def _table(path: str) -> Inspection:
     if {"reason", "row", "file"} <= names:
         return Inspection(path, "refused rows", facts | _refused(path))
     kinds = {"pixels": "images", "numeric_value": "events", "record_sha256": "subjects"}
+    kinds |= {"neighbour": "generated molecules"}
     kinds["scaffold"] = "molecules"
     kind = next((kind for name, kind in kinds.items() if name in names), "table")
     return Inspection(path, kind, facts | {"rows": _rows(table)})
@@ -334,5 +343,6 @@ _MARKERS: dict[str, Callable[[str], Inspection]] = {
     "metadata/dataset.json": _meds,
     "package.json": _package,
     "report.html": _report,
+    "gallery.html": _generated,
     "history.jsonl": _training,
 }

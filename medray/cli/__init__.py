@@ -1,16 +1,16 @@
 """The command line: parse, show progress, print. Everything else is `medray.api`.
 
 Exit codes: 0 done · 1 the run failed · 2 bad spec or arguments · 3 done, but the rejected share
-passed its limit · 130 stopped by Ctrl-C.
+passed its limit, or fewer molecules were found than asked for · 130 stopped by Ctrl-C.
 """
 
 import sys
-from collections.abc import Callable
-from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from medray.cli import makers
+from medray.cli.running import Sets, Spec, with_progress
 from medray.errors import MedrayError
 
 app = typer.Typer(
@@ -20,7 +20,7 @@ app = typer.Typer(
         "A run is one YAML file (a spec); every verb reads its section of it. Start with "
         "`medray demo`, then copy jobs/demo/spec.yaml."
     ),
-    epilog="Exit codes: 0 done, 1 failed, 2 bad spec or arguments, 3 too many rejects.",
+    epilog="Exit codes: 0 done, 1 failed, 2 bad arguments, 3 too many rejects or too few molecules.",
     no_args_is_help=True,
     rich_markup_mode=None,  # the rich help page costs twice the start-up
     pretty_exceptions_enable=False,
@@ -33,16 +33,6 @@ export = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(export, name="export")
-
-Spec = Annotated[str, typer.Argument(help="The run's YAML file.", metavar="SPEC")]
-Sets = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        help="Override one value, e.g. --set train.epochs=5. Repeatable.",
-        metavar="KEY.PATH=VALUE",
-    ),
-]
 
 
 @app.callback(invoke_without_command=True)
@@ -59,14 +49,6 @@ def _root(  # pyright: ignore[reportUnusedFunction]
         typer.echo(context.get_help())
 
 
-def _with_progress(verb: Callable[..., Any], *arguments: Any) -> Any:
-    from medray.cli.output import console
-    from medray.cli.progress import LiveProgress
-
-    with LiveProgress(console()) as progress:
-        return verb(*arguments, progress=progress)
-
-
 @app.command()
 def ingest(spec: Spec, sets: Sets = None) -> None:
     """Read an archive into a dataset.
@@ -77,7 +59,7 @@ def ingest(spec: Spec, sets: Sets = None) -> None:
     from medray import api
     from medray.cli import output
 
-    summary = _with_progress(api.ingest, spec, sets or [])
+    summary = with_progress(api.ingest, spec, sets or [])
     output.ingest(summary)
     raise typer.Exit(3 if summary.over_limit else 0)
 
@@ -91,20 +73,10 @@ def train(spec: Spec, sets: Sets = None) -> None:
     from medray import api
     from medray.cli import output
 
-    output.train(_with_progress(api.train, spec, sets or []))
+    output.train(with_progress(api.train, spec, sets or []))
 
 
-@app.command()
-def reinforce(spec: Spec, sets: Sets = None) -> None:
-    """Steer a package that makes molecules toward wanted ones.
-
-    `reinforce:` names the package and what is wanted: QED, SA, logP, likeness, what other packages
-    predict. A new package is written; the old one stays. Interrupted, the same command resumes.
-    """
-    from medray import api
-    from medray.cli import output
-
-    output.reinforced(_with_progress(api.reinforce, spec, sets or []))
+app.command()(makers.reinforce)
 
 
 @app.command()
@@ -116,7 +88,7 @@ def evaluate(spec: Spec, sets: Sets = None) -> None:
     from medray import api
     from medray.cli import output
 
-    output.evaluate(_with_progress(api.evaluate, spec, sets or []))
+    output.evaluate(with_progress(api.evaluate, spec, sets or []))
 
 
 @app.command()
@@ -129,7 +101,7 @@ def crossval(spec: Spec, sets: Sets = None) -> None:
     from medray import api
     from medray.cli import output
 
-    output.crossval(_with_progress(api.crossval, spec, sets or []))
+    output.crossval(with_progress(api.crossval, spec, sets or []))
 
 
 @app.command()
@@ -141,7 +113,7 @@ def score(spec: Spec, sets: Sets = None) -> None:
     from medray import api
     from medray.cli import output
 
-    summary = _with_progress(api.score, spec, sets or [])
+    summary = with_progress(api.score, spec, sets or [])
     output.score(summary)
     raise typer.Exit(3 if summary.over_limit else 0)
 
@@ -184,6 +156,9 @@ def predict(
     raise typer.Exit(3 if all(row.rejected for row in rows) else 0)
 
 
+app.command()(makers.generate)
+
+
 @export.command("meds")
 def export_meds(
     source: Annotated[
@@ -201,7 +176,7 @@ def export_meds(
     from medray import api
     from medray.cli import output
 
-    output.exported(_with_progress(api.export_meds, source, out, sets or []))
+    output.exported(with_progress(api.export_meds, source, out, sets or []))
 
 
 @app.command()
@@ -286,83 +261,7 @@ def embed(
     from medray import api
     from medray.cli import output
 
-    output.embedded(_with_progress(api.embed, package, dataset, time, out, dimensions))
-
-
-@app.command()
-def generate(
-    package: Annotated[str, typer.Argument(help="The folder of a package that makes molecules.")],
-    out: Annotated[str, typer.Option(help="A new folder for molecules and gallery.")],
-    count: Annotated[
-        int, typer.Option("-n", "--count", min=1, help="Distinct molecules wanted.")
-    ] = 30_000,
-    toxicity: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A package that predicts properties of molecules; its targets become columns. "
-            "Repeatable."
-        ),
-    ] = None,
-    dataset: Annotated[
-        str | None,
-        typer.Option(help="Compare with these molecules; else with the dataset beside PACKAGE."),
-    ] = None,
-    way: Annotated[
-        str | None, typer.Option(help="How to draw, e.g. gan or normal; else the package's first.")
-    ] = None,
-    temperature: Annotated[
-        float, typer.Option(help="Below 1: more usual molecules; above: odder ones.")
-    ] = 1.0,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed, the same molecules.")] = 0,
-    filters: Annotated[
-        bool,
-        typer.Option(help="Leave out what medicinal chemistry filters hold something against."),
-    ] = True,
-    unlike_training: Annotated[
-        float | None,
-        typer.Option(
-            metavar="S", help="Leave out what is this similar to a training molecule (Tanimoto)."
-        ),
-    ] = None,
-    by: Annotated[str, typer.Option(help="Column to rank by, e.g. QED or tox21/NR-AR.")] = "QED",
-    lowest: Annotated[
-        bool | None,
-        typer.Option("--lowest/--highest", help="Which end is best; else as suits the column."),
-    ] = None,
-    formats: Annotated[
-        str, typer.Option("--format", help="Files beside the table: csv, sdf or both.")
-    ] = "csv,sdf",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-) -> None:
-    """Make new molecules, drawn in a gallery.
-
-    Distinct, valid and filtered, with QED, SA, logP, weight, the nearest training molecule and what
-    other packages predict: a Delta table, CSV, SDF and gallery.html. Many are made on Ray. Stopped
-    or killed, the same command goes on; what is drawn is kept. Exit code 3: fewer were found.
-
-    medray generate runs/moses/package -n 1000 --toxicity runs/tox21/package --out made
-    """
-    from medray import api
-    from medray.cli import output
-
-    run = partial(
-        api.generate,
-        toxicity=toxicity or [],
-        dataset=dataset,
-        device=device,
-        count=count,
-        way=way,
-        temperature=temperature,
-        seed=seed,
-        filters=filters,
-        unlike_training=unlike_training,
-        by=by,
-        lowest=lowest,
-        formats=tuple(part for part in formats.split(",") if part),
-    )
-    summary = _with_progress(run, package, out)
-    output.generated(summary)
-    raise typer.Exit(3 if summary.short else 0)
+    output.embedded(with_progress(api.embed, package, dataset, time, out, dimensions))
 
 
 @app.command()
@@ -391,7 +290,7 @@ def demo(
     from medray import api
     from medray.cli import output as out
 
-    out.demo(_with_progress(api.demo, output, archive, labels))
+    out.demo(with_progress(api.demo, output, archive, labels))
 
 
 def main() -> None:

@@ -11,12 +11,15 @@ Chunks are receipts in OUT/.staging: killed at any moment and run again, what is
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 import medray
@@ -29,7 +32,7 @@ from medray.generate.draws import CHUNK, Job, draw_chunks, read_chunks
 from medray.generate.files import WRITERS
 from medray.generate.judges import Judge, open_judges
 from medray.generate.page import gallery_of
-from medray.generate.picked import Picked, lowest_first, pick, ranked, require_column
+from medray.generate.picked import Counts, Picked, lowest_first, pick, ranked, require_column
 from medray.generate.summary import GenerateSummary
 from medray.ingest.output import locked
 from medray.molecules.extra import require
@@ -260,35 +263,29 @@ def _draw(run: _Run) -> tuple[Picked, int]:
 # ---------------------------------------------------------------- publishing
 
 
-def _order(by: str, lowest: bool) -> str:
-    return f"Ranked by {by}, the {'lowest' if lowest else 'highest'} first."
+def _nothing(counts: Counts) -> DataError:
+    return DataError(
+        f"none of {counts.drawn:,} draws is a molecule that can be kept: {counts.valid:,} are "
+        f"valid, {counts.alerts:,} of the distinct have alerts, {counts.alike:,} are too similar "
+        "to train",
+        remedy="train longer, or ask with --no-filters or a higher --unlike-training",
+    )
 
 
-def _publish(run: _Run, found: Picked, resumed: int, started: float) -> GenerateSummary:
-    """Write table, files and page, and last the summary. Raises DataError without molecules."""
-    counts, asked = found.counts, run.asked
-    if not counts.kept:
-        raise DataError(
-            f"none of {counts.drawn:,} draws is a molecule that can be kept: {counts.valid:,} are "
-            f"valid, {counts.alerts:,} of the distinct have alerts, {counts.alike:,} are too "
-            "similar to train",
-            remedy="train longer, or ask with --no-filters or a higher --unlike-training",
-        )
-    lowest = lowest_first(asked, tuple(name for judge in run.judges for name in judge.risks))
-    table = ranked(found, asked, run.job.columns, lowest=lowest)
-    tell = run.stage("publish", "molecules")
-    tell(0, table.num_rows)
-    molecules = storage.join(run.out, "molecules")
-    storage.replace_table(molecules, table, run.identity[:24], 1)
-    files = {"molecules": molecules}
-    for name in asked.formats:
-        files[name] = storage.join(run.out, f"molecules.{name}")
-        storage.write_atomic(files[name], WRITERS[name](table))
-    train = known.sampled_properties(run.job.known) if run.job.known else {}
-    files["gallery"] = storage.join(run.out, "gallery.html")
-    seconds = time.monotonic() - started
+def _summary(
+    run: _Run,
+    counts: Counts,
+    table: pa.Table,
+    train: Mapping[str, NDArray[np.float64]],
+    files: dict[str, str],
+    resumed: int,
+    seconds: float,
+) -> GenerateSummary:
+    """All that is said of a generation. `train`: property → values of some of `train`."""
+    asked = run.asked
     made = max(0, counts.drawn - resumed) / counts.drawn * table.num_rows
-    summary = GenerateSummary(
+    names = (*PROPERTIES, "similarity", *run.job.columns)
+    return GenerateSummary(
         identity=run.identity,
         package=run.package,
         way=run.job.way,
@@ -307,10 +304,7 @@ def _publish(run: _Run, found: Picked, resumed: int, started: float) -> Generate
         filtered=asked.filters,
         alike=counts.alike,
         spare=counts.kept - table.num_rows,
-        means={
-            name: compute.mean(table[name]).as_py()
-            for name in (*PROPERTIES, "similarity", *run.job.columns)
-        },
+        means={name: compute.mean(table[name]).as_py() for name in names},
         train_means={name: float(values.mean()) for name, values in train.items()},
         of_training=run.of_training,
         resumed=resumed,
@@ -318,6 +312,30 @@ def _publish(run: _Run, found: Picked, resumed: int, started: float) -> Generate
         molecules_per_s=round(made / max(seconds, 1e-9), 2),
         files=files,
     )
+
+
+def _order(by: str, lowest: bool) -> str:
+    return f"Ranked by {by}, the {'lowest' if lowest else 'highest'} first."
+
+
+def _publish(run: _Run, found: Picked, resumed: int, started: float) -> GenerateSummary:
+    """Write table, files and page, and last the summary. Raises DataError without molecules."""
+    if not found.counts.kept:
+        raise _nothing(found.counts)
+    asked = run.asked
+    lowest = lowest_first(asked, tuple(name for judge in run.judges for name in judge.risks))
+    table = ranked(found, asked, run.job.columns, lowest=lowest)
+    tell = run.stage("publish", "molecules")
+    tell(0, table.num_rows)
+    files = {"molecules": storage.join(run.out, "molecules")}
+    storage.replace_table(files["molecules"], table, run.identity[:24], 1)
+    for name in asked.formats:
+        files[name] = storage.join(run.out, f"molecules.{name}")
+        storage.write_atomic(files[name], WRITERS[name](table))
+    files["gallery"] = storage.join(run.out, "gallery.html")
+    train = known.sampled_properties(run.job.known) if run.job.known else {}
+    seconds = time.monotonic() - started
+    summary = _summary(run, found.counts, table, train, files, resumed, seconds)
     page = render_gallery(gallery_of(summary, table, _order(asked.by, lowest), train))
     storage.write_atomic(files["gallery"], page.encode())
     tell(table.num_rows, table.num_rows)

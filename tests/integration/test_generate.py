@@ -84,6 +84,15 @@ def test_counts_add_up(made: Path):
     assert not list((made / "out").glob(".staging/*"))
 
 
+def test_inspect_says_what_lies_there(made: Path, run: Run):
+    code, out, _ = run("inspect", made / "out", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert (found["kind"], found["facts"]["kept"]) == ("molecules", 220)
+    assert found["parts"][0]["kind"] == "generated molecules"
+    assert found["parts"][0]["facts"]["rows"] == 220
+
+
 def test_again_it_is_done_and_something_else_is_refused(made: Path, run: Run):
     arguments = ["generate", made / "package", "--out", made / "out", "-n", 220]
     code, out, _ = run(*arguments)
