@@ -5,9 +5,8 @@
 Trains what is not trained yet (about an hour of one core for the GAN, three quarters for the
 language model; a run that was stopped goes on), draws 30,000 molecules in each of three
 samplings, and measures them against MOSES' test set. The ablations are drawn once: latents from
-N(0, 1) instead of the generator's, and a language model of the same decoder, molecules and updates; all at
-one temperature.
-What is made lies in figures/moses, or in the folder $MEDRAY_MOSES_RUN.
+N(0, 1) instead of the generator's, and a language model of the same decoder, molecules and updates;
+all at one temperature. What is made lies in figures/moses, or in the folder $MEDRAY_MOSES_RUN.
 """
 
 import os
