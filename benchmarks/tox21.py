@@ -1,4 +1,4 @@
-"""Figure 3: properties of molecules, three draws of every split, a random forest beside the network.
+"""Figure 3: properties of molecules, three draws of every split, random forests beside networks.
 
 Tox21: mean ROC-AUC of 12 assays; held out are single molecules, or whole scaffolds. ESOL: RMSE of
 log solubility. Every seed draws its own split and starts its own networks. Published with other
@@ -70,6 +70,8 @@ def _values(report: Report, measure: str) -> dict[str, float]:
     each = [by_model(result) for result in report.targets]
     models = dict.fromkeys(model for one in each for model, _ in one)
     return {
-        model: float(np.mean([one[model, measure] for one in each if one[model, measure] is not None]))
+        model: float(
+            np.mean([one[model, measure] for one in each if one[model, measure] is not None])
+        )
         for model in models
     }

@@ -39,8 +39,8 @@ def explain(
     at       days after the patient's start, or a date and time: the latest prediction not after
              it; absent: the latest of all.
     target   absent: the one of the highest score.
-    Raises UsageError when the package predicts from something else, the dataset is absent or the patient
-    not in it, or no prediction is made by then.
+    Raises UsageError when the package predicts from something else, the dataset is absent or the
+    patient not in it, or no prediction is made by then.
     """
     opened = open_package(package)
     if opened.records is None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from medray import storage
@@ -115,8 +116,7 @@ def evaluate_judge(
         for split in ("tuning", "held_out")
     )
     columns, absent = _group_columns(spec.evaluate.subgroups, held_out.columns)
-    near = {one.name: held_out.logits[one.name] for one in predictor.targets if one not in targets}
-    columns |= near  # how far an answer can be trusted is a question of every target
+    columns |= _nearness(predictor, held_out)
     rivals = _rivals(spec, reading, labels, held_out, tell)
     train_truth = {name: values[labels["split"] == "train"] for name, values in truth.items()}
     questions = [
@@ -165,6 +165,18 @@ def evaluate_judge(
         spec=spec.model_dump(mode="json"),
     )
     return _write(spec, package, report, pictures)
+
+
+def _nearness(predictor: Predictor, held_out: Split) -> dict[str, Array]:
+    """Columns (N,) of how far answers can be trusted, to break every target's results down by."""
+    found: dict[str, Array] = {}
+    for target in predictor.targets:
+        if target.kind == "domain":
+            near_N = predictor.package.calibration.apply(target.name, held_out.logits[target.name])
+            inside_N = predictor.package.calibration.decide(target.name, near_N)
+            found[target.name] = near_N
+            found["domain"] = np.where(inside_N, "inside", "outside").astype(object)
+    return found
 
 
 def _coverage(

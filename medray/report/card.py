@@ -76,9 +76,12 @@ def _intended_use(report: Report) -> Iterator[str]:
     names = ", ".join(result.name for result in report.targets)
     yield "## Intended use\n"
     yield f"Research on predicting {names} from data like those of {report.dataset}.\n"
+    others = "data of other devices, protocols or patients than those"
+    if report.cohort.whom == "molecules":
+        others = "other kinds of molecules than those, or other assays,"
     yield (
-        "Not for diagnosis or treatment, and not for data of other devices, protocols or "
-        "patients than those evaluated below: nothing is known about how it does there.\n"
+        f"Not for diagnosis or treatment, and not for {others} evaluated below: nothing is known "
+        "about how it does there.\n"
     )
 
 
@@ -89,16 +92,16 @@ def _factors(report: Report) -> Iterator[str]:
         named = ", ".join(table.attribute for table in tables)
         yield (
             f"Results are broken down by {named}. Groups of fewer than {report.min_patients} "
-            "patients are not shown.\n"
+            f"{report.cohort.whom} are not shown.\n"
         )
     else:
-        yield "Results are not broken down by any attribute of the patients.\n"
+        yield f"Results are not broken down by any attribute of the {report.cohort.whom}.\n"
 
 
 def _metrics(report: Report) -> Iterator[str]:
     yield "## Metrics\n"
     yield (
-        "AUROC, AUPRC and accuracies with 95 % intervals that draw whole patients "
+        f"AUROC, AUPRC and accuracies with 95 % intervals that draw whole {report.cohort.whom} "
         f"({report.replicates} replicates); sensitivity, specificity, PPV and NPV with Wilson "
         "intervals at a threshold chosen on tuning; calibration as expected calibration error "
         "and Brier score after temperature scaling fitted on tuning.\n"

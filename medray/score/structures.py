@@ -3,7 +3,7 @@
 import hashlib
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -35,7 +35,7 @@ Scores = Mapping[str, tuple[PredictionRow, ...]]
 """SMILES → its rows."""
 
 
-class _Given(NamedTuple):
+class Given(NamedTuple):
     """A row in words, its structure or the code of why there is none; `block`: of an SDF file."""
 
     words: str
@@ -72,8 +72,16 @@ def predict_molecules(
             remedy="leave it out: a molecule has no time",
         )
     molecules = Molecules(predictor)
-    read = [_read(molecules.spec, one) for one in _rows(molecules.spec, given, source)]
+    return answered(molecules, _rows(molecules.spec, given, source), explain)
+
+
+def answered(
+    molecules: Molecules, rows: Iterable[Given], explain: str | None = None
+) -> MoleculesPrediction:
+    """An answer for every row; `explain`: a folder for structures with what their atoms added."""
+    read = [_read(molecules.spec, one) for one in rows]
     scores = _scored(molecules, [one.standard for one in read if one.standard is not None])
+    predictor = molecules.predictor
     drawn = {} if explain is None else _drawn(predictor, scores, explain)
     return MoleculesPrediction(
         package=predictor.package.ref,
@@ -82,18 +90,18 @@ def predict_molecules(
     )
 
 
-def _rows(spec: MoleculesSpec, given: Sequence[str], source: int | None) -> Iterator[_Given]:
+def _rows(spec: MoleculesSpec, given: Sequence[str], source: int | None) -> Iterator[Given]:
     for one in given:
         if one == "-":
             lines = [line.split() for line in sys.stdin]
-            yield from (_Given(words[0], words[0]) for words in lines if words)
+            yield from (Given(words[0], words[0]) for words in lines if words)
         elif _FILE.search(one) or storage.exists(storage.absolute(one)):
             yield from _of_file(spec, one, source)
         else:
-            yield _Given(one, one)
+            yield Given(one, one)
 
 
-def _of_file(spec: MoleculesSpec, path: str, source: int | None) -> Iterator[_Given]:
+def _of_file(spec: MoleculesSpec, path: str, source: int | None) -> Iterator[Given]:
     form = _form(spec, path, source)
     alone = spec.model_copy(update={"sources": (form,)})
     for unit in structures.units_of(alone):
@@ -103,7 +111,7 @@ def _of_file(spec: MoleculesSpec, path: str, source: int | None) -> Iterator[_Gi
             columns = (table[column].to_pylist() for column in ("structure", "problem"))
             for structure, problem in zip(*columns, strict=True):
                 number += 1
-                yield _Given(f"{name} row {number}", structure, problem, unit["kind"] == "sdf")
+                yield Given(f"{name} row {number}", structure, problem, unit["kind"] == "sdf")
 
 
 def _form(spec: MoleculesSpec, path: str, source: int | None) -> MoleculeSource:
@@ -129,7 +137,7 @@ def _form(spec: MoleculesSpec, path: str, source: int | None) -> MoleculeSource:
     ) from refused
 
 
-def _read(spec: MoleculesSpec, row: _Given) -> _Row:
+def _read(spec: MoleculesSpec, row: Given) -> _Row:
     """A row in standard form, or why it has none."""
     from rdkit.rdBase import BlockLogs
 

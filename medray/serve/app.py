@@ -2,7 +2,8 @@
 
     serve run medray.serve.app:build package=runs/icu_mortality/package
 
-`POST /v1/models/{name}/predict` takes a `messages.Question`; see `http`.
+`POST /v1/models/{name}/predict` takes a `messages.Question`, or `messages.Structures`; see
+`http`.
 """
 
 from typing import Any
@@ -13,7 +14,7 @@ from ray import serve
 from ray.serve import Application
 
 from medray.serve.http import http_app
-from medray.serve.model import Model
+from medray.serve.model import open_model
 
 
 class Settings(BaseModel):
@@ -41,7 +42,7 @@ class Replica:
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self._settings = Settings.model_validate(settings)
-        self._model = Model(self._settings.package, self._settings.device)
+        self._model = open_model(self._settings.package, self._settings.device)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return http_app(self._model, self._settings.body_bytes)

@@ -12,7 +12,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 
-from medray.serve.messages import PROBLEM, ProblemError, question
+from medray.serve.messages import PROBLEM, ProblemError
 from medray.serve.model import Model
 
 _LOG = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ def http_app(model: Model, body_bytes: int) -> FastAPI:
             if name != model.package.name:
                 detail = f"the model here is {model.package.name}"
                 raise ProblemError(HTTPStatus.NOT_FOUND, "no-such-model", detail)
-            asked = question(await _body(request, body_bytes))
+            asked = model.question(await _body(request, body_bytes))
             loop = asyncio.get_running_loop()
             return _json(200, await loop.run_in_executor(one, model.answer, asked))
         except ProblemError as problem:

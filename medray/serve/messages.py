@@ -1,4 +1,4 @@
-"""What is asked and answered online: MEDS rows in, scores out, problems as RFC 9457 says.
+"""What is asked and answered online: MEDS rows or SMILES in, scores out, problems as RFC 9457 says.
 
 Knows neither HTTP nor Ray. No message repeats what a patient's row held.
 """
@@ -6,7 +6,7 @@ Knows neither HTTP nor Ray. No message repeats what a patient's row held.
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -49,6 +49,12 @@ class Question(_Message):
     prediction_times: tuple[Moment, ...] | None = None
 
 
+class Structures(_Message):
+    """Molecules as SMILES, in the order they are answered in."""
+
+    smiles: tuple[str, ...]
+
+
 class ProblemError(Exception):
     """What is wrong with a request. kind: names the problem, last part of its type."""
 
@@ -69,10 +75,13 @@ class ProblemError(Exception):
         return content | ({"errors": list(self.errors)} if self.errors else {})
 
 
-def question(body: bytes) -> Question:
+M = TypeVar("M", bound=_Message)
+
+
+def parsed(body: bytes, form: type[M]) -> M:
     """Read a request. Raises ProblemError."""
     try:
-        return Question.model_validate_json(body)
+        return form.model_validate_json(body)
     except ValidationError as error:
         found = error.errors(include_input=False, include_url=False, include_context=False)
         if found[0]["type"] == "json_invalid":

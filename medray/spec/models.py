@@ -191,7 +191,8 @@ class EvaluateSpec(Section):
     prevalence       where the model will be used; PPV and NPV are given there too.
     subgroups        columns of the dataset to break results down by.
     min_patients     groups smaller than this are suppressed.
-    baselines        simple models on the same items stand beside the network (records, molecules).
+    baselines        simple models on the same items stand beside the network (records,
+                     molecules).
     samples          of a package that makes molecules: how many are drawn in each sampling, invalid
                      ones among them. Distances of sets depend on it: compare like with like.
     samplings        how often: from their spread the report says whether a difference is one.

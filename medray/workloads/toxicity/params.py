@@ -65,8 +65,7 @@ class ToxicityParams(Section):
     class_weights  balanced: both answers of a column count as if they were equally frequent.
     label_smoothing  share of certainty taken from every label.
     interval       regression: share of values that should lie in the interval given with each.
-    domain         most molecules of `train` that similarity is measured to (a draw, if it has
-                   more); and the share of `tuning` that lies outside the model's domain.
+    domain         most molecules of `train` that similarity is measured to; a draw, if it has more.
     monitor        the tuning metric that picks the best epoch; auto: auroc, or rmse.
     """
 
@@ -87,7 +86,7 @@ class ToxicityParams(Section):
     class_weights: Literal["none", "balanced"] = "none"
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     interval: float = Field(default=0.8, gt=0, lt=1)
-    domain: int = Field(default=50_000, ge=0)
+    domain: int = Field(default=20_000, ge=1)
     monitor: Literal["auto", "auroc", "rmse", "loss"] = "auto"
 
     @model_validator(mode="after")

@@ -77,6 +77,7 @@ def test_messages_go_as_the_equations_say() -> None:
     answers = network(_graph_batch(SMILES))
     for answer, smiles in zip(answers, SMILES, strict=True):
         torch.testing.assert_close(answer, _by_hand(network, smiles))
+        torch.testing.assert_close(answer, network(_graph_batch((smiles,)))[0])
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""What networks read of molecules: fingerprints, descriptors, graphs, and how near molecules are."""
+"""What networks read of molecules: fingerprints, descriptors, graphs; how near molecules are."""
 
 import numpy as np
 import pytest
@@ -60,7 +60,9 @@ def test_descriptors_are_those_of_the_library_and_may_be_undefined() -> None:
 
 
 def test_scaling_keeps_what_is_missing_apart() -> None:
-    values = np.array([[1.0, 5.0, 7.0, np.nan], [2.0, np.nan, 7.0, np.nan], [3.0, 9.0, 7.0, np.nan]])
+    values = np.array(
+        [[1.0, 5.0, 7.0, np.nan], [2.0, np.nan, 7.0, np.nan], [3.0, 9.0, 7.0, np.nan]]
+    )
     scale = DescriptorScale.learn(["a", "b", "same", "never"], values)
     assert (scale.names, scale.missing, scale.width) == (("a", "b"), ("b",), 3)
     applied = scale.apply(values[:, :2])

@@ -12,7 +12,7 @@ from medray.ingest.shards import subject_number
 from medray.privacy.pseudonyms import load_key
 from medray.serve.http import http_app
 from medray.serve.messages import Event, table_of
-from medray.serve.model import Model
+from medray.serve.model import RecordsModel, open_model
 from medray.spec.models import RunSpec
 
 PATH = "/v1/models/tiny_records/predict"
@@ -26,7 +26,7 @@ EVENTS = [
 
 @pytest.fixture(scope="module")
 def app(tiny_records: tuple[Path, RunSpec]) -> Any:
-    return http_app(Model(str(tiny_records[0] / "run" / "package")), body_bytes=1 << 20)
+    return http_app(open_model(str(tiny_records[0] / "run" / "package")), body_bytes=1 << 20)
 
 
 def _post(
@@ -174,10 +174,10 @@ def test_no_events_are_no_predictions(app: Any):
 
 
 def test_a_defect_tells_nothing_of_the_request(app: Any, monkeypatch: pytest.MonkeyPatch):
-    def broken(self: Model, question: Any) -> Any:
+    def broken(self: RecordsModel, question: Any) -> Any:
         raise ValueError("Ms X")
 
-    monkeypatch.setattr(Model, "answer", broken)
+    monkeypatch.setattr(RecordsModel, "answer", broken)
     status, kind, said = _post(app, {"events": EVENTS})
     assert (status, kind) == (500, "application/problem+json")
     assert "Ms X" not in json.dumps(said)
