@@ -46,7 +46,7 @@ def measured(values: Sequence[float]) -> Measured:
 
 def compare(own: MakerRow, rival: MakerRow, fcd: str) -> Comparison:
     """The first way beside a rival. `fcd`: the measure that says how near molecules are."""
-    verdicts = {
+    verdicts: dict[str, Verdict] = {
         name: _verdict(own.measures[name], rival.measures[name], BETTER[name.partition("/")[0]])
         for name in own.measures
         if name.partition("/")[0] in BETTER and _defined(name, own, rival)

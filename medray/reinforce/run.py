@@ -10,7 +10,7 @@ The same spec on the same packages goes on, or finds the work done; anything els
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import mean
 from typing import Any
 
@@ -91,7 +91,7 @@ def reinforce(
     done = _claim(kept, package_uri, identity)
     if done is not None:
         seconds = round(time.perf_counter() - started, 3)
-        return ReinforceResult(**{**done, "seconds": seconds, "already_done": True})
+        return replace(ReinforceResult(**done), seconds=seconds, already_done=True)
     state = learning.new_state(policy, asked)
     if storage.exists(kept.last):
         learning.load(policy, state, storage.read_bytes(kept.last))
