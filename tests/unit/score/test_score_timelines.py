@@ -173,10 +173,10 @@ def test_events_are_read_when_they_leave_anything_in_the_steps(
 
 
 def test_packages_say_what_they_take(model: Timelines, tmp_path: Path):
-    with pytest.raises(PackageError, match="from patients' records, not from images"):
+    with pytest.raises(PackageError, match="of patients' records, not of images"):
         Pictures(model.predictor)
     from tiny import TINY, make_package
 
     images = Predictor(make_package(str(tmp_path / "p")).uri, workload=TINY)
-    with pytest.raises(PackageError, match="from images, not from patients' records"):
+    with pytest.raises(PackageError, match="not predict from patients' records"):
         Timelines(images)
