@@ -162,10 +162,14 @@ def _run(rest: Sequence[Structure], night: Night, folder: str) -> Iterator[pa.Ta
     if not rest:
         return
     size = night.section.batch_size
+    share = -(-len(rest) // night.section.actors)  # every actor has work
+    each = max(size, min(_BATCHES * size, share))
     tasks = [
-        {"molecules": json.dumps([asdict(one) for one in rest[at : at + _BATCHES * size]])}
-        | {"batch_size": size}
-        for at in range(0, len(rest), _BATCHES * size)
+        {
+            "molecules": json.dumps([asdict(one) for one in rest[at : at + each]]),
+            "batch_size": size,
+        }
+        for at in range(0, len(rest), each)
     ]
     job = Job(night.package.uri, night.package.ref, folder, night.device, night.task)
     if len(rest) > IN_PROCESS_ROWS or os.environ.get("RAY_ADDRESS"):
