@@ -40,14 +40,14 @@ class DescriptorScale(Section):
             cut_ND = np.clip(squashed_ND, low_D, high_D)
             mean_D, std_D = np.nanmean(cut_ND, axis=0), np.nanstd(cut_ND, axis=0)
         kept: list[int] = np.flatnonzero(np.isfinite(std_D) & (std_D > 1e-9)).tolist()
-        gap_D: list[bool] = list(np.isnan(values_ND).any(axis=0))
+        gaps = set(np.flatnonzero(np.isnan(values_ND).any(axis=0)).tolist())
         return cls(
             names=tuple(names[place] for place in kept),
             low=tuple(low_D[kept].tolist()),
             high=tuple(high_D[kept].tolist()),
             mean=tuple(mean_D[kept].tolist()),
             std=tuple(std_D[kept].tolist()),
-            missing=tuple(names[place] for place in kept if gap_D[place]),
+            missing=tuple(names[place] for place in kept if place in gaps),
         )
 
     @property
