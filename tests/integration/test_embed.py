@@ -183,7 +183,7 @@ def test_only_packages_of_images_embed(root: Path) -> None:
     package = root / "both/package"
     if not package.exists():
         auroc(root, "both", "scans.parquet")
-    with pytest.raises(PackageError, match="not from images"):
+    with pytest.raises(PackageError, match="not of images"):
         embed(root, package=str(package))
 
 

@@ -148,7 +148,7 @@ def test_simple_models_learn_from_so_many_items_and_the_report_says_so(
     monkeypatch.setattr(run, "RIVAL_ITEMS", 30)
     monkeypatch.setattr(reading, "RIVAL_ITEMS", 30)
     monkeypatch.setattr(task, "baselines", baselines, raising=True)
-    report = run.evaluate(run_spec(root), workload=task).report
+    report = run.evaluate_judge(run_spec(root), workload=task).report
     train = next(row.items for row in report.cohort.rows if row.split == "train")
     assert learned == [30]
     assert f"The simple models learned from 30 of {train} items of train." in report.notes
