@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from medray.evaluate.groups import group_names, subgroup_table
 from medray.evaluate.question import Question
-from medray.metrics.bootstrap import patient_bootstrap
 from medray.metrics.survival.quantiles import (
     interval_coverage,
     interval_width,
@@ -65,17 +64,6 @@ def forecast_results(question: Question) -> Iterator[ForecastResult]:
     )
 
 
-def _bootstrap(question: Question, statistic: Any, patients: Array, *arrays: Array) -> Estimate:
-    found = patient_bootstrap(
-        statistic,
-        patients.tolist(),
-        arrays,
-        replicates=question.replicates(len(patients)),
-        seed=question.settings.seed,
-    )
-    return Estimate.of(found)
-
-
 def _horizon(
     question: Question, index: int, truth_LH: Array, answer_LHQ: Array, patients_L: Array
 ) -> ForecastHorizon:
@@ -87,9 +75,9 @@ def _horizon(
     return ForecastHorizon(
         horizon_days=question.target.horizons_days[index],
         values=len(truth),
-        error=_bootstrap(question, mean_absolute_error, patients, truth, middle),
+        error=question.estimate(mean_absolute_error, patients, truth, middle),
         pinball=number(pinball_loss(truth, answer, levels)),
-        coverage=_bootstrap(question, interval_coverage, patients, truth, low, high),
+        coverage=question.estimate(interval_coverage, patients, truth, low, high),
         width=number(interval_width(truth, low, high)),
         seen=Curve(x=tuple(middle[few].tolist()), y=tuple(truth[few].tolist())),
     )
@@ -115,7 +103,7 @@ def _model(
         coverages.append(number(interval_coverage(truth, own[:, 0], own[:, -1])))
         if name != NETWORK:
             pair = (truth, own[:, middle], network[:, middle])
-            gains.append(_bootstrap(question, _less_error, patients[rows], *pair))
+            gains.append(question.estimate(_less_error, patients[rows], *pair))
     return ForecastModel(
         name=name,
         error=tuple(errors),
@@ -138,9 +126,7 @@ def _subgroups(
 
     def row(members: NDArray[np.bool_]) -> Subgroup:
         there = members & known
-        error = partial(
-            _bootstrap, question, mean_absolute_error, patients[there], truth_LH[there, 0]
-        )
+        error = partial(question.estimate, mean_absolute_error, patients[there], truth_LH[there, 0])
         return Subgroup(
             group="",
             patients=len(set(patients[members].tolist())),

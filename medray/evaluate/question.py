@@ -3,7 +3,7 @@
 Shapes: N items; truth and answers in the shape of the target's kind (medray.workload.Target).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from medray.calibration import Calibration
 from medray.evaluate.results import Scored, Settings
+from medray.metrics.bootstrap import patient_bootstrap
+from medray.report.elements import Estimate
 from medray.report.numbers import NETWORK
 from medray.workload import Target
 
@@ -50,6 +52,19 @@ class Question:
     def replicates(self, items: int) -> int:
         """As many as the spec asks for, but fewer where every one of them is long work."""
         return int(np.clip(_PAIRS / max(items, 1), 100, self.settings.evaluate.replicates))
+
+    def estimate(
+        self, statistic: Callable[..., float], subject_ids: Array, *arrays: Array
+    ) -> Estimate:
+        """A statistic of rows of some subjects, with its interval by patient."""
+        found = patient_bootstrap(
+            statistic,
+            subject_ids.tolist(),
+            arrays,
+            replicates=self.replicates(len(subject_ids)),
+            seed=self.settings.seed,
+        )
+        return Estimate.of(found)
 
 
 _PAIRS = 2_000_000  # items × replicates

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from medray.evaluate.groups import group_names, subgroup_table
 from medray.evaluate.question import Question
-from medray.metrics.bootstrap import patient_bootstrap
 from medray.metrics.regression import mae, pearson, r_squared, rmse, spearman
 from medray.metrics.survival.quantiles import interval_coverage, interval_width
 from medray.report.elements import Curve, Estimate, Subgroup, SubgroupTable, number
@@ -46,7 +45,7 @@ def value_results(question: Question) -> Iterator[ValueResult]:
     few = np.linspace(0, len(truth_L) - 1, min(len(truth_L), _MOST_POINTS)).astype(int)
 
     def estimate(statistic: Callable[..., float], *arrays: Array) -> Estimate:
-        return _bootstrap(question, statistic, patients_L, truth_L, *arrays)
+        return question.estimate(statistic, patients_L, truth_L, *arrays)
 
     yield ValueResult(
         **counts,
@@ -92,17 +91,6 @@ def _less_error(truth: Array, own: Array, network: Array) -> float:
     return rmse(truth, own) - rmse(truth, network)
 
 
-def _bootstrap(question: Question, statistic: Any, patients: Array, *arrays: Array) -> Estimate:
-    found = patient_bootstrap(
-        statistic,
-        patients.tolist(),
-        arrays,
-        replicates=question.replicates(len(patients)),
-        seed=question.settings.seed,
-    )
-    return Estimate.of(found)
-
-
 def _subgroups(
     question: Question, truth_L: Array, answer_L: Array, patients: Array, rows: Array
 ) -> tuple[SubgroupTable, ...]:
@@ -113,8 +101,8 @@ def _subgroups(
             patients=len(set(there[0].tolist())),
             items=int(members.sum()),
             measures={
-                "RMSE": _bootstrap(question, rmse, *there),
-                "R²": _bootstrap(question, r_squared, *there),
+                "RMSE": question.estimate(rmse, *there),
+                "R²": question.estimate(r_squared, *there),
             },
         )
 

@@ -54,7 +54,7 @@ class Molecule:
     name: ClassVar[str] = "molecule"
     summary: ClassVar[str] = "molecules → new ones like them, with a GAN on latents"
     inputs: ClassVar[tuple[str, ...]] = ("smiles",)
-    unit: ClassVar[Unit] = "predictions"
+    unit: ClassVar[Unit] = "molecules"
     steers: ClassVar[tuple[str, ...]] = ("decoder",)
     params_model = MoleculeParams
     fitted_model = MoleculeFitted
