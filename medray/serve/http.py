@@ -12,8 +12,8 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 
-from medray.serve.messages import PROBLEM, ProblemError
 from medray.serve.model import Model
+from medray.serve.problems import PROBLEM, ProblemError
 
 _LOG = logging.getLogger(__name__)
 

@@ -6,14 +6,14 @@ Knows neither HTTP nor Ray. No message repeats what a patient's row held.
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from medray.serve.problems import ProblemError
 from medray.spec.records import MICROSECONDS, TimeUnit
 
-PROBLEM = "application/problem+json"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -53,26 +53,6 @@ class Structures(_Message):
     """Molecules as SMILES, in the order they are answered in."""
 
     smiles: tuple[str, ...]
-
-
-class ProblemError(Exception):
-    """What is wrong with a request. kind: names the problem, last part of its type."""
-
-    def __init__(
-        self, status: HTTPStatus, kind: str, detail: str, errors: Sequence[dict[str, Any]] = ()
-    ) -> None:
-        super().__init__(detail)
-        self.status, self.kind, self.detail, self.errors = status, kind, detail, errors
-
-    def document(self) -> dict[str, Any]:
-        """RFC 9457, 3.1; `errors` is an extension member: where in the body, and what."""
-        content: dict[str, Any] = {
-            "type": f"urn:medray:problem:{self.kind}",
-            "title": self.status.phrase,
-            "status": int(self.status),
-            "detail": self.detail,
-        }
-        return content | ({"errors": list(self.errors)} if self.errors else {})
 
 
 M = TypeVar("M", bound=_Message)

@@ -21,8 +21,8 @@ from medray.score import molecules as nights
 from medray.score.night import Night, Scored, places_of
 from medray.score.predictor import Predictor
 from medray.score.timelines import Timelines
-from medray.serve.messages import ProblemError
 from medray.serve.model import open_model
+from medray.serve.problems import ProblemError
 from medray.spec.models import RunSpec, ScoreSpec
 from medray.workloads.toxicity.params import SIMILARITY
 
