@@ -2,6 +2,7 @@
 
 from pathlib import PurePosixPath
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
@@ -94,8 +95,9 @@ class LimitsSpec(Section):
     body_mib        of a request.
     parts           files in one request, those of its ZIPs among them.
     unzipped_mib    of all files of a ZIP together; ratio: to its compressed size.
-    body_s          from the first to the last byte of a body.
-    per_minute      requests of one who asks, at each door; its token may say another number.
+    body_s          that a request's body is waited for, from the first to the last byte.
+    per_minute      requests of one who asks, at each door; its token may say another number. A
+                    minute's requests may come at once.
     """
 
     body_mib: int = Field(default=512, ge=1)
@@ -110,8 +112,10 @@ class OidcSpec(Section):
     """Tokens that an identity provider signs (OpenID Connect, JWT by RFC 7519).
 
     issuer    what `iss` must be. audience: what `aud` must hold.
-    jwks      where the provider's keys are: an https:// address, or a file.
+    jwks      where the provider's keys are: an https:// address, or a file. Fetched when needed,
+              again every hour, and at a key id that is not known.
     scopes    claim → scope: which value of the token's `scope` (or `scp`) means which of ours.
+    leeway_s  by which the clocks of the two may differ.
     """
 
     issuer: str
@@ -126,9 +130,10 @@ class OidcSpec(Section):
     @field_validator("jwks")
     @classmethod
     def _not_in_the_clear(cls, value: str) -> str:
-        if value.startswith("http://") and not value.startswith(
-            ("http://127.0.0.1", "http://localhost", "http://[::1]")
-        ):
+        address = urlsplit(value)
+        if address.scheme not in ("https", "http", "file", ""):
+            raise ValueError("give an https:// address or a file")
+        if address.scheme == "http" and address.hostname not in LOOPBACK:
             raise ValueError("keys without TLS are anybody's keys: give an https:// address")
         return value
 
@@ -147,9 +152,13 @@ class AccessSpec(Section):
 
 
 class AuditSpec(Section):
-    """The append-only record of who asked what: JSON lines, a file per door and day.
+    """The append-only record of who asked what: JSON lines, a file per door and day (UTC).
 
-    folder      absent: `audit` in the service's output. keep_days: older files go; 0: none.
+    Each line carries the hash of the line before (`medray audit verify`). What cannot be recorded
+    is not answered (503).
+
+    folder      on a disk of this machine; absent: `audit` in the service's output.
+    keep_days   older files go; 0: none.
     file_mib    a file that has grown to this is followed by another.
     """
 
