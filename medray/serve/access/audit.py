@@ -1,10 +1,10 @@
 """The record of who asked what: JSON lines that are only ever appended.
 
-Files are `<day>-<process>-<n>.jsonl`, days in UTC. The first line of each says which door wrote it and
-the how-manieth of its files it is. Every line, also that one, carries the SHA-256 of the line before
-it, over files of the same door: `verify` finds what was changed or taken out. What it cannot find is
-that last lines are missing, or a chain that was made anew as a whole; for that, keep the hashes that
-`medray audit verify` prints somewhere else.
+Files are `<day>-<process>-<n>.jsonl`, days in UTC. The first line of each says which door wrote it
+and the how-manieth of its files it is. Every line, also that one, carries the SHA-256 of the line
+before it, over files of the same door: `verify` finds what was changed or taken out. What it cannot
+find is that the last lines are changed or missing, or a chain that was made anew as a whole; for
+that, keep the hashes that `medray audit verify` prints somewhere else.
 
 Lines are handed to the operating system before the answer leaves: they outlive the process. They
 reach the disk when a file is closed, and else when the system writes them back.
@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from hashlib import sha256
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -91,12 +92,8 @@ class Audit:
 
     def _open(self, now: datetime) -> None:
         self._close()
-        day, number = now.date(), 0
-        while self._descriptor is None:
-            path = self._folder / f"{day.isoformat()}-{os.getpid()}-{number}.jsonl"
-            with suppress(FileExistsError):
-                self._descriptor = os.open(path, _FLAGS, 0o600)
-            number += 1
+        day = now.date()
+        path, self._descriptor = self._create(day)
         self._size, self._day = 0, day
         head = {"medray_audit": FORMAT, "door": self._door, "file": self._files + 1}
         try:
@@ -108,6 +105,13 @@ class Audit:
             raise
         self._files += 1
         self._forget(day)
+
+    def _create(self, day: date) -> tuple[Path, int]:
+        for number in count():  # an earlier process of the same number may have been here
+            path = self._folder / f"{day.isoformat()}-{os.getpid()}-{number}.jsonl"
+            with suppress(FileExistsError):
+                return path, os.open(path, _FLAGS, 0o600)
+        raise AuditError("no name is left")
 
     def _append(self, content: Mapping[str, Any]) -> None:
         descriptor = self._descriptor

@@ -10,7 +10,7 @@ from medray.serve.access.asgi import Header, values
 from medray.serve.problems import ProblemError
 from medray.spec.serve import LOOPBACK
 
-# The page has its own assets only. Pictures come out of memory (blob:, data:), codecs are WebAssembly.
+# The page has its own assets only; pictures come out of memory, codecs are WebAssembly.
 PAGE_POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -49,9 +49,7 @@ def request_id(headers: Sequence[Header]) -> str:
     return uuid4().hex
 
 
-def secured(
-    headers: Sequence[Header], request_id: str, *, static: bool, tls: bool
-) -> list[Header]:
+def secured(headers: Sequence[Header], request_id: str, *, static: bool, tls: bool) -> list[Header]:
     """An answer's headers, with what keeps it safe. static: the page, else data."""
     ours = _ALWAYS | {"x-request-id": request_id}
     ours["content-security-policy"] = PAGE_POLICY if static else DATA_POLICY
@@ -79,7 +77,9 @@ def check_host(headers: Sequence[Header], http_version: str, *, home: bool) -> N
         return
     found = _HOST.fullmatch(hosts[0]) if len(hosts) == 1 else None
     if found is None:
-        raise ProblemError(HTTPStatus.BAD_REQUEST, "bad-host", "one Host is needed, and a sound one")
+        raise ProblemError(
+            HTTPStatus.BAD_REQUEST, "bad-host", "one Host is needed, and a sound one"
+        )
     if not home:
         return
     if found["name"].strip("[]").lower() not in LOOPBACK:
@@ -88,12 +88,9 @@ def check_host(headers: Sequence[Header], http_version: str, *, home: bool) -> N
             "not-this-host",
             f"without tokens the service answers to {', '.join(LOOPBACK)} only",
         )
-    for origin in values(headers, b"origin"):
-        if urlsplit(origin).netloc.lower() != hosts[0].lower():
-            raise ProblemError(
-                HTTPStatus.FORBIDDEN, "other-site", "pages of other sites may not ask here"
-            )
-    if "cross-site" in values(headers, b"sec-fetch-site"):
+    origins = [urlsplit(one).netloc.lower() for one in values(headers, b"origin")]
+    foreign = any(one != hosts[0].lower() for one in origins)
+    if foreign or "cross-site" in values(headers, b"sec-fetch-site"):
         raise ProblemError(
             HTTPStatus.FORBIDDEN, "other-site", "pages of other sites may not ask here"
         )

@@ -9,18 +9,16 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from medray.errors import UsageError
 from medray.serve.access.caller import Caller
 from medray.serve.access.tokens import RefusedTokenError
 from medray.serve.problems import ProblemError
 from medray.spec.serve import OidcSpec, Scope
-
-if TYPE_CHECKING:
-    from jwt import PyJWK
 
 _LOG = logging.getLogger(__name__)
 
@@ -31,6 +29,23 @@ PAUSE_S = 30.0  # between two fetches
 _TIMEOUT_S = 5.0
 _MOST_BYTES = 1 << 20
 _NAME = 128
+
+
+_TYPES = {"RS": "RSA", "PS": "RSA", "ES": "EC", "Ed": "OKP"}  # RFC 7518 3.1, 6.1; RFC 8037 3.1
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A public key of the set: kid, kty and alg as RFC 7517 4 has them."""
+
+    kid: str | None
+    kty: str
+    alg: str | None
+    public: Any
+
+    def fits(self, algorithm: str) -> bool:
+        """Whether it may sign in this way: by its `alg` where it says one, else by its type."""
+        return self.kty == _TYPES[algorithm[:2]] and self.alg in (None, algorithm)
 
 
 class Keys:
@@ -45,13 +60,13 @@ class Keys:
         self._source = source
         self._clock = clock
         self._pause_s = pause_s
-        self._keys: tuple[PyJWK, ...] = ()
+        self._keys: tuple[Key, ...] = ()
         self._fetched_s = float("-inf")
         self._tried_s = float("-inf")
         self._lock = asyncio.Lock()
         self._behind: asyncio.Task[None] | None = None
 
-    async def key(self, kid: str | None, algorithm: str) -> "PyJWK | None":
+    async def key(self, kid: str | None, algorithm: str) -> Key | None:
         """Find the key that a token names. An unknown one is looked for at the provider.
 
         Raises ProblemError (503) where the provider gives no keys.
@@ -74,11 +89,11 @@ class Keys:
             )
         return self._find(kid, algorithm)
 
-    def _find(self, kid: str | None, algorithm: str) -> "PyJWK | None":
-        fitting = [key for key in self._keys if _fits(key, algorithm)]
+    def _find(self, kid: str | None, algorithm: str) -> Key | None:
+        fitting = [key for key in self._keys if key.fits(algorithm)]
         if kid is None:  # RFC 7517 4.5: optional; then it must be clear without
             return fitting[0] if len(fitting) == 1 else None
-        return next((key for key in fitting if key.key_id == kid), None)
+        return next((key for key in fitting if key.kid == kid), None)
 
     def _rested(self) -> bool:
         return self._clock() - self._tried_s >= self._pause_s
@@ -148,11 +163,13 @@ class Oidc:
             raise RefusedTokenError("the token is signed in a way that is not accepted")
         key = await self._keys.key(header.get("kid"), algorithm)
         if key is None:
-            raise RefusedTokenError("the token is signed with a key that the provider does not have")
+            raise RefusedTokenError(
+                "the token is signed with a key that the provider does not have"
+            )
         try:
             claims = jwt.decode(
                 token,
-                key.key,
+                key.public,
                 algorithms=[algorithm],
                 audience=self._spec.audience,
                 issuer=self._spec.issuer,
@@ -196,34 +213,36 @@ def _name(sub: str) -> str:
     return printable
 
 
-def _fits(key: "PyJWK", algorithm: str) -> bool:
-    """Whether a key may sign in this way: by its `alg` where it says one, else by its type."""
-    types = {"R": "RSA", "P": "RSA", "E": "EC"}
-    wanted = "OKP" if algorithm == "EdDSA" else types[algorithm[0]]
-    said: Any = key._jwk_data.get("alg")  # noqa: SLF001
-    return key.key_type == wanted and said in (None, algorithm)
-
-
 def _remote(source: str) -> bool:
     return source.startswith(("https://", "http://"))
 
 
-def _load(source: str) -> "tuple[PyJWK, ...]":
-    """Public signing keys of a set (RFC 7517). Raises _KeysError."""
+def _load(source: str) -> tuple[Key, ...]:
+    """Public signing keys of a set (RFC 7517 5). Raises _KeysError."""
+    data = _download(source) if _remote(source) else _file(source)
+    try:
+        entries: list[Any] = list(json.loads(data)["keys"])
+    except (ValueError, RecursionError, LookupError, TypeError):
+        raise _KeysError("no JSON Web Key Set") from None
+    keys = tuple(key for entry in entries if (key := _key(entry)) is not None)
+    if not keys:
+        raise _KeysError("the key set holds no public key for signatures")
+    return keys
+
+
+def _key(entry: Any) -> Key | None:
+    """Read one key; None for one of a kind that is not for us, as RFC 7517 5 wants it."""
     import jwt
 
+    if not isinstance(entry, dict) or entry.get("kty") not in _TYPES.values():
+        return None
+    if entry.get("use") not in (None, "sig") or "d" in entry:  # a private key is no provider's
+        return None
     try:
-        data = _download(source) if _remote(source) else _file(source)
-        content = json.loads(data)
-        keys = jwt.PyJWKSet.from_dict(content).keys if isinstance(content, dict) else []
-    except (ValueError, RecursionError, AttributeError, TypeError, jwt.PyJWTError) as error:
-        raise _KeysError(f"no JSON Web Key Set ({type(error).__name__})") from None
-    usable = tuple(
-        key for key in keys if key.public_key_use in (None, "sig") and key.key_type != "oct"
-    )
-    if not usable:
-        raise _KeysError("the key set holds no public key for signatures")
-    return usable
+        public = jwt.PyJWK(entry).key
+    except (jwt.PyJWTError, ValueError, TypeError):
+        return None
+    return Key(entry.get("kid"), entry["kty"], entry.get("alg"), public)
 
 
 def _file(source: str) -> bytes:

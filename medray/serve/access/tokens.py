@@ -1,8 +1,9 @@
 """Bearer tokens of our own: what one looks like, and the file of their hashes.
 
-A token is `medray_`, 43 letters and digits for 256 random bits, and 6 for their CRC-32: a scanner of
-leaked secrets knows it by its prefix, and a mistyped one is told from a wrong one without a look-up.
-The file holds names, SHA-256 and scopes. A slow hash would guard guessable secrets; these are none.
+A token is `medray_`, 43 letters and digits for 256 random bits, and 6 for their CRC-32: a scanner
+for leaked secrets knows it by its prefix, and a mistyped one is told from a wrong one without a
+look-up. The file holds names, SHA-256 and scopes. A slow hash would guard guessable secrets; these
+are none.
 """
 
 import hmac
@@ -30,7 +31,9 @@ ENVIRONMENT = "MEDRAY_TOKENS"
 
 _ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _SECRET, _CHECK = 43, 6  # digits to the base 62 of 256 and of 32 bits
-_SHAPE = re.compile(rf"{PREFIX}(?P<secret>[0-9A-Za-z]{{{_SECRET}}})(?P<check>[0-9A-Za-z]{{{_CHECK}}})")
+_SHAPE = re.compile(
+    rf"{PREFIX}(?P<secret>[0-9A-Za-z]{{{_SECRET}}})(?P<check>[0-9A-Za-z]{{{_CHECK}}})"
+)
 _REMEDY = "write it with `medray token new`, or restore it"
 
 
@@ -128,8 +131,8 @@ def _place(error: Any) -> str:
 class Tokens:
     """The tokens in force: a file that is read again when it has changed, or a fixed list.
 
-    A file that has become unreadable leaves the tokens as they were, and says so in the log; one that
-    is gone leaves none.
+    A file that has become unreadable leaves the tokens as they were, and says so in the log; one
+    that is gone leaves none.
     """
 
     def __init__(self, file: Path | None, text: str | None = None) -> None:

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,7 @@ def _links(files: list[_File]) -> Iterator[str]:
     """Whether the files of a door, in order, follow on each other."""
     if files[0].number == 1 and files[0].first != FIRST:
         yield f"{files[0].name}:1: the first line was changed"
-    for before, after in zip(files, files[1:], strict=False):
+    for before, after in pairwise(files):
         if after.number != before.number + 1:
             yield f"{after.name}: a file between it and {before.name} is missing, or is here twice"
         elif after.first != before.last:
