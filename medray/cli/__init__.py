@@ -161,11 +161,13 @@ def predict(
     With --url a service answers; records go there as MEDS rows or FHIR.
     """
     from medray import api
-    from medray.cli import output, remote
+    from medray.cli import output
 
     if url is None:
         rows = api.predict(package, files, explain, device, every=every, source=source)
     else:
+        from medray.cli import remote
+
         address = (url, token_file, ca)
         rows = remote.predict(address, package, files, explain, every=every, source=source)
     output.predict(rows, as_json=as_json)

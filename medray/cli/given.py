@@ -1,10 +1,12 @@
-"""Files of a command line as questions to a service: MEDS rows, FHIR, SMILES. No package is here."""
+"""Files of a command line as questions to a service: MEDS rows, FHIR, SMILES."""
 
 import csv
 import json
+import math
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -100,10 +102,14 @@ def _meds(file: str) -> Iterator[dict[str, Any]]:
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}", remedy=_REMEDY) from None
     for row in rows:
-        kept = {name: row[name] for name in _MEDS if row.get(name) is not None}
+        kept = {name: row[name] for name in _MEDS if not _missing(row.get(name))}
         if "subject_id" not in kept or "code" not in kept:
             raise UsageError(f"{file} has a row without subject_id or code", remedy=_REMEDY)
         yield kept
+
+
+def _missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _parquet(file: str) -> list[dict[str, Any]]:
@@ -131,8 +137,6 @@ def _typed(row: dict[str, Any], file: str) -> dict[str, Any]:
         raise UsageError(
             f"{file}: numeric_value is no number", remedy="texts stand in text_value"
         ) from None
-    try:
+    with suppress(ValueError):  # a date, which the service reads
         row["time"] = None if row.get("time") is None else float(row["time"])
-    except ValueError:
-        pass  # a date, which the service reads
     return row

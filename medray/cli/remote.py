@@ -178,7 +178,7 @@ def _molecules(
     told = iter(answer.predictions)
     answers: list[MoleculeAnswer] = []
     for row in rows:
-        item = {"status": "rejected", "reason": row.problem, "scores": []}
+        item: dict[str, Any] = {"status": "rejected", "reason": row.problem, "scores": []}
         if row.structure is not None:
             item = next(told)
         if item["status"] != "ok":  # named by its row, as `predict` does

@@ -4,7 +4,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import datetime
 from functools import partial
@@ -218,7 +218,7 @@ class _Given(NamedTuple):
 
 
 @contextmanager
-def _upload(names: Sequence[str]) -> Iterator[Content]:
+def _upload(names: Sequence[str]) -> Generator[Content]:
     """Files as multipart/form-data, read while they are sent. Raises UsageError."""
     with ExitStack() as opened:
         try:
@@ -232,7 +232,13 @@ def _upload(names: Sequence[str]) -> Iterator[Content]:
 
 
 def _text(content: Any, kind: str) -> Body:
-    data = json.dumps(content, ensure_ascii=False, default=_plain).encode()
+    try:
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False, default=_plain)
+    except ValueError:
+        raise UsageError(
+            "a number is NaN or infinite", remedy="leave out what is missing"
+        ) from None
+    data = text.encode()
     return lambda: nullcontext(Content(data, kind))
 
 
