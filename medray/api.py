@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from medray.reinforce import ReinforceResult
     from medray.score.prediction import FilePrediction, MoleculesPrediction, TablesPrediction
     from medray.score.summary import ScoreSummary
+    from medray.serve.launch import Service
     from medray.spec.models import RunSpec
+    from medray.spec.serve import ServeSpec
     from medray.train.driver import TrainResult
 
 Progress = Callable[[dict[str, Any]], None]
@@ -242,6 +244,40 @@ def inspect(path: str) -> Inspection:
     from medray.inspection import inspect as run
 
     return run(path)
+
+
+def serve(
+    service: str | ServeSpec,
+    sets: Sequence[str] = (),
+    address: str | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Service:
+    """Start a service, a context: the end of it ends the service, if it runs on this machine.
+
+    address  of a Ray cluster to deploy on; absent: processes of this machine.
+    tell     is told what is going on.
+    """
+    from medray.serve.launch import Service
+
+    found = Service(tell, address)
+    found.start(service_spec(service, sets))
+    return found
+
+
+def service_spec(service: str | ServeSpec, sets: Sequence[str] = ()) -> ServeSpec:
+    """Read a service's file. Raises SpecError listing every problem."""
+    from medray.spec.load import load_service
+    from medray.spec.serve import ServeSpec as Model
+
+    return service if isinstance(service, Model) else load_service(service, sets)
+
+
+def serve_config(service: str | ServeSpec, sets: Sequence[str] = ()) -> str:
+    """What `serve deploy` and a RayService's `serveConfigV2` take, as YAML."""
+    from medray.serve.plan import plan
+    from medray.spec.yaml_source import dump
+
+    return dump(plan(service_spec(service, sets)).config())
 
 
 def workloads() -> dict[str, str]:

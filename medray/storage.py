@@ -304,6 +304,13 @@ def replace_table(table_uri: str, table: pa.Table, app_id: str, version: int) ->
     return True
 
 
+def append_table(table_uri: str, table: pa.Table) -> None:
+    """Add rows to a Delta table, made where it is not there yet. Every call adds them."""
+    write_deltalake(
+        _delta_uri(table_uri), table, mode="append", storage_options=storage_options(table_uri)
+    )
+
+
 def _published(table: DeltaTable, app_id: str, version: int) -> bool:
     last = table.transaction_version(app_id)
     return last is not None and last >= version

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from medray.cli import makers
+from medray.cli import makers, serving
 from medray.cli.running import Sets, Spec, with_progress
 from medray.errors import MedrayError
 
@@ -175,6 +175,7 @@ def predict(
 
 
 app.command()(makers.generate)
+app.command()(serving.serve)
 
 
 @export.command("meds")

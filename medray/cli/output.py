@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from medray.reinforce import ReinforceResult
     from medray.score.prediction import FilePrediction, MoleculesPrediction, TablesPrediction
     from medray.score.summary import ScoreSummary
+    from medray.serve.launch import Service
     from medray.train.driver import TrainResult
 
 
@@ -75,6 +76,24 @@ def score(summary: "ScoreSummary") -> None:
     _done(summary.headline(), summary.to_dict())
     if summary.over_limit:
         _warn("the rejected share passed score.reject_limit (exit code 3); the scores stand")
+
+
+def told(line: str) -> None:
+    """What a long-running verb is doing, on standard error."""
+    typer.secho(f"  {line}", err=True, dim=True)
+
+
+def served(service: "Service") -> None:
+    """Where a service answers, and what with."""
+    console().print(f"[bold]serving on {service.url}[/]", highlight=False)
+    table = Table("model", "answers to", "predicts from", "replicas")
+    for one in service.plan.routes.every if service.plan else ():
+        share = f", {one.weight:.0%} of requests" if one.weight else ""
+        role = ", shadow" if one.shadow else ""
+        names = ", ".join((f"{one.name}@{one.version}", *one.aliases))
+        grows = "on demand" if one.pooled else f"{one.resting} to {one.most}"
+        table.add_row(one.ref, names + share + role, one.reads, grows)
+    console().print(table)
 
 
 def predict(

@@ -23,7 +23,7 @@ def _picture(predictor: Predictor, target: Target, columns: Mapping[str, Array],
     """PNG of one item with its heat map beside it; alone where none can be made."""
     pixels = columns["pixels"][row]
     try:
-        return heatmap_png(pixels, predictor.heatmap(pixels, target.name))
+        return heatmap_png(pixels, predictor.heatmap(pixels, target.name)[1])
     except RejectError as reject:
         _log.warning("no heat map for an item: %s", reject.code)
         return encode_png(as_uint8(pixels))

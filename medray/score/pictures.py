@@ -23,11 +23,21 @@ Array = np.ndarray[Any, Any]
 
 
 class Explanation(NamedTuple):
-    """Where the model looked: picture uint8 (H, W[, 3]), heatmap float32 (H, W) in 0..1."""
+    """Where the model looked, and for which target: picture uint8 (H, W[, 3]), heatmap float32
+    (H, W) in 0..1."""
 
     frame: int
+    target: str
     picture: Array
     heatmap: Array
+
+
+class ReadFile(NamedTuple):
+    """A file that was decoded: a key for each picture, or one and the fault it is refused with."""
+
+    keys: tuple[ItemKey, ...]
+    found: tuple[items.ItemPixels, ...]
+    fault: RejectError | None
 
 
 class Pictures:
@@ -87,42 +97,64 @@ class Pictures:
         target  absent: the one of the highest score. Raises RejectError when the file cannot be
                 decoded.
         """
-        return self._explain(self._decode(items.header_row(data), data), target)
+        return self.explain(self._decode(items.header_row(data), data), target)
 
-    def _answer(
-        self, name: str, data: bytes, explain: str | None
-    ) -> tuple[list[PredictionRow], str, list[Explanation]]:
-        """Rows, why there is no score, and heat maps when they are asked for."""
+    def read(self, name: str, data: bytes) -> ReadFile:
+        """Decode a file as the package says; what it gives, or why nothing. Threads may share it.
+
+        name  what the file is called, for file_id and for pictures without a header.
+        """
         file_id = _file_id(name)
         header = {**items.header_row(data), "path": name}
         try:
             found = self._decode(header, data)
         except RejectError as fault:
-            return list(rows_of(_no_item(file_id), Outcome((), fault.code))), fault.detail, []
+            return ReadFile((_no_item(file_id),), (), fault)
         ingest = self._package.spec.ingest
         who = identify(load_key(), header, ingest.subject if ingest else "patient_id")
-        outcomes = self.predict_arrays([item.pixels for item in found])
-        rows: list[PredictionRow] = []
-        for item, outcome in zip(found, outcomes, strict=True):
-            item_id = f"{who.item}#{item.frame}"
-            key = ItemKey(item_id, who.subject_id, who.study_id, file_id, item.frame)
-            rows.extend(rows_of(key, outcome))
-        detail = next((outcome.detail for outcome in outcomes if outcome.reason), "")
-        return rows, detail, [] if explain is None else self._explain(found, None)
+        keys = [
+            ItemKey(f"{who.item}#{one.frame}", who.subject_id, who.study_id, file_id, one.frame)
+            for one in found
+        ]
+        return ReadFile(tuple(keys), tuple(found), None)
+
+    def answer(self, files: Sequence[ReadFile]) -> list[list[tuple[ItemKey, Outcome]]]:
+        """Items of each file and what is said of them; all are computed together."""
+        outcomes = self.predict_arrays([one.pixels for file in files for one in file.found])
+        answers: list[list[tuple[ItemKey, Outcome]]] = []
+        for file in files:
+            if file.fault is not None:
+                refused = Outcome((), file.fault.code, file.fault.detail)
+                answers.append([(key, refused) for key in file.keys])
+                continue
+            mine, outcomes = outcomes[: len(file.keys)], outcomes[len(file.keys) :]
+            answers.append(list(zip(file.keys, mine, strict=True)))
+        return answers
+
+    def _answer(
+        self, name: str, data: bytes, explain: str | None
+    ) -> tuple[list[PredictionRow], str, list[Explanation]]:
+        """Rows, why there is no score, and heat maps when they are asked for."""
+        file = self.read(name, data)
+        (answers,) = self.answer([file])
+        rows = [row for key, outcome in answers for row in rows_of(key, outcome)]
+        detail = next((outcome.detail for _, outcome in answers if outcome.reason), "")
+        return rows, detail, [] if explain is None else self.explain(file.found, None)
 
     def _decode(self, header: Mapping[str, Any], data: bytes) -> list[items.ItemPixels]:
         if header["reason"] is not None:
             raise RejectError(Code(header["reason"]), header["detail"] or "")
         return items.decode_items(data, header["kind"], self._settings, (), self._decoder)
 
-    def _explain(self, found: Sequence[items.ItemPixels], target: str | None) -> list[Explanation]:
+    def explain(self, found: Sequence[items.ItemPixels], target: str | None) -> list[Explanation]:
+        """Where the model looked in decoded pictures; see `explain_bytes`."""
         explained: list[Explanation] = []
         for item in found:
             try:
-                heat = self.predictor.heatmap(item.pixels, target)
+                chosen, heat = self.predictor.heatmap(item.pixels, target)
             except RejectError:
                 continue  # the item's own row says why
-            explained.append(Explanation(item.frame, as_uint8(item.pixels), heat))
+            explained.append(Explanation(item.frame, chosen, as_uint8(item.pixels), heat))
         return explained
 
 

@@ -240,18 +240,18 @@ class Predictor:
             for row in range(rows)
         ]
 
-    def heatmap(self, picture: Array, target: str | None = None) -> Array:
-        """Where the model looked in one picture: float32 (H, W) in 0..1.
+    def heatmap(self, picture: Array, target: str | None = None) -> tuple[str, Array]:
+        """Where the model looked in one picture: the target, and float32 (H, W) in 0..1.
 
         target  absent: the one of the highest score. Of a multi-class target the most probable
                 class is explained.
         Raises RejectError when the package does not take the picture, UsageError for a target
         it does not have.
         """
-        _, found = self.explain_columns({"pixels": picture[None]}, target)
+        chosen, found = self.explain_columns({"pixels": picture[None]}, target)
         if not isinstance(found, Heatmaps):
             raise UsageError(f"{self.package.ref} does not explain pictures")
-        return found.values[0].detach().float().cpu().numpy()
+        return chosen, found.values[0].detach().float().cpu().numpy()
 
     def explain_columns(self, columns: Columns, target: str | None = None) -> tuple[str, Explained]:
         """What in one item (columns of one row) the model went by, and of which target.

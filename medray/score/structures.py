@@ -44,7 +44,7 @@ class Given(NamedTuple):
     block: bool = False
 
 
-class _Row(NamedTuple):
+class StructureRow(NamedTuple):
     """A row, and what it is or why it is refused."""
 
     words: str
@@ -79,14 +79,23 @@ def answered(
     molecules: Molecules, rows: Iterable[Given], explain: str | None = None
 ) -> MoleculesPrediction:
     """An answer for every row; `explain`: a folder for structures with what their atoms added."""
-    read = [_read(molecules.spec, one) for one in rows]
-    scores = _scored(molecules, [one.standard for one in read if one.standard is not None])
-    predictor = molecules.predictor
-    drawn = {} if explain is None else _drawn(predictor, scores, explain)
+    read = [read_row(molecules.spec, one) for one in rows]
+    scores = scored(molecules, read)
+    drawn = {} if explain is None else _drawn(molecules.predictor, scores, explain)
+    return prediction(molecules, read, scores, drawn)
+
+
+def prediction(
+    molecules: Molecules,
+    read: Sequence[StructureRow],
+    scores: Scores,
+    drawn: Mapping[str, str] | None = None,
+) -> MoleculesPrediction:
+    """What is said of rows, from what is said of their molecules; drawn: SMILES → file."""
     return MoleculesPrediction(
-        package=predictor.package.ref,
-        answers=tuple(_answer(one, scores, drawn) for one in read),
-        near=frozenset(one.name for one in predictor.targets if one.kind == "domain"),
+        package=molecules.predictor.package.ref,
+        answers=tuple(_answer(one, scores, drawn or {}) for one in read),
+        near=frozenset(one.name for one in molecules.predictor.targets if one.kind == "domain"),
     )
 
 
@@ -137,7 +146,7 @@ def _form(spec: MoleculesSpec, path: str, source: int | None) -> MoleculeSource:
     ) from refused
 
 
-def _read(spec: MoleculesSpec, row: Given) -> _Row:
+def read_row(spec: MoleculesSpec, row: Given) -> StructureRow:
     """A row in standard form, or why it has none."""
     from rdkit.rdBase import BlockLogs
 
@@ -148,13 +157,14 @@ def _read(spec: MoleculesSpec, row: Given) -> _Row:
         if row.problem is not None or row.structure is None:
             raise RejectError(Code(row.problem or Code.NO_STRUCTURE))
         with BlockLogs():  # RDKit says of each refused structure what it is
-            return _Row(row.words, form(row.structure, spec.standard), None)
+            return StructureRow(row.words, form(row.structure, spec.standard), None)
     except RejectError as reject:
-        return _Row(row.words, None, reject.code)
+        return StructureRow(row.words, None, reject.code)
 
 
-def _scored(molecules: Molecules, found: Sequence["Standard"]) -> Scores:
+def scored(molecules: Molecules, rows: Iterable[StructureRow]) -> Scores:
     """Rows of every different molecule, by its SMILES."""
+    found = [one.standard for one in rows if one.standard is not None]
     distinct = {one.smiles: one for one in found}
     keys = {
         smiles: ItemKey(name, name, _short_hash(one.scaffold), name)
@@ -162,13 +172,13 @@ def _scored(molecules: Molecules, found: Sequence["Standard"]) -> Scores:
         for name in [_short_hash(smiles)]
     }
     names = {key.item_id: smiles for smiles, key in keys.items()}
-    rows: dict[str, list[PredictionRow]] = {smiles: [] for smiles in distinct}
+    told: dict[str, list[PredictionRow]] = {smiles: [] for smiles in distinct}
     for row in molecules.predict(list(keys.values()), list(distinct)):
-        rows[names[row.item_id]].append(row)
-    return {smiles: tuple(each) for smiles, each in rows.items()}
+        told[names[row.item_id]].append(row)
+    return {smiles: tuple(each) for smiles, each in told.items()}
 
 
-def _answer(row: _Row, scores: Scores, drawn: Mapping[str, str]) -> MoleculeAnswer:
+def _answer(row: StructureRow, scores: Scores, drawn: Mapping[str, str]) -> MoleculeAnswer:
     if row.standard is None:
         name = _short_hash(row.words)
         key, outcome = ItemKey(name, None, None, name), Outcome((), row.reason)

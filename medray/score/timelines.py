@@ -5,7 +5,7 @@ Shapes: N patients, M items (a patient at a prediction time).
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +28,13 @@ only at the last one. Or patient → times, microseconds since 1970."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOTHING = Outcome((), Code.NO_HISTORY, "no event stands at or before the prediction time")
 _STRANGE = Outcome((), Code.NO_HISTORY, "no event says anything to the model")
+
+
+class Prepared(NamedTuple):
+    """What is asked of some patients: items of M moments, and every patient with the times."""
+
+    items: Columns
+    wanted: tuple[tuple[str, Sequence[int | None]], ...]
 
 
 class Timelines:
@@ -61,17 +68,39 @@ class Timelines:
                 What comes after a prediction time is not looked at.
         silent  patients that are known, but of whom there is no event: a rejected row each.
         """
+        return self.answer([self.prepare(events, asked, silent)])[0]
+
+    def prepare(
+        self, events: pa.Table, asked: Asked = "latest", silent: Collection[str] = ()
+    ) -> Prepared:
+        """What is asked, cut into items; see `predict`. Computes nothing with the network."""
         columns = to_timelines(events)
         columns["start"] = self._starts(columns)
         times_N = self._times(columns, asked)
-        items = cut_at(columns, times_N)
-        outcomes = dict(zip(_keys(items), self._outcomes(items), strict=True))
-        rows: list[PredictionRow] = []
-        for subject, moments in self._wanted(columns, times_N, asked, silent):
-            for moment in moments or (None,):
-                outcome = outcomes.get((subject, moment), _NOTHING)
-                rows.extend(rows_of(_item(subject, moment), outcome))
-        return rows
+        wanted = tuple(self._wanted(columns, times_N, asked, silent))
+        return Prepared(cut_at(columns, times_N), wanted)
+
+    def answer(self, several: Sequence[Prepared]) -> list[list[PredictionRow]]:
+        """Rows of each of several questions, which are computed together."""
+        names = several[0].items
+        items = {name: np.concatenate([one.items[name] for one in several]) for name in names}
+        outcomes = self._outcomes(items)
+        found: list[list[PredictionRow]] = []
+        for one in several:
+            keys = _keys(one.items)
+            mine, outcomes = outcomes[: len(keys)], outcomes[len(keys) :]
+            by_key = dict(zip(keys, mine, strict=True))
+            found.append(
+                [
+                    row
+                    for subject, moments in one.wanted
+                    for moment in moments or (None,)
+                    for row in rows_of(
+                        _item(subject, moment), by_key.get((subject, moment), _NOTHING)
+                    )
+                ]
+            )
+        return found
 
     def _starts(self, columns: Columns) -> Array:
         """When each patient's own time begins (N,); see `ingest.records`."""

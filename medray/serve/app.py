@@ -1,60 +1,68 @@
-"""The Ray Serve deployment of one model.
+"""The Serve applications of a service, as its configuration names them; see `launch.Plan`.
 
-    serve run medray.serve.app:build package=runs/icu_mortality/package
+    applications:
+      - {name: breast--1--0123456789ab, import_path: medray.serve.app:model, args: {…}}
+      - {name: door, route_prefix: /, import_path: medray.serve.app:door, args: {…}}
 
-`POST /v1/models/{name}/predict` takes a `messages.Question`, or `messages.Structures`; see
-`http`.
+Arguments hold what needs other processes when it changes. What Serve changes in those that run —
+numbers of replicas, queues, the door's routes — stands under `deployments` of each application.
 """
 
 from typing import Any
 
-from fastapi import FastAPI
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 from ray import serve
 from ray.serve import Application
 
-from medray.serve.http import http_app
-from medray.serve.model import open_model
+from medray.spec.serve import BatchSpec, FrontSpec
 
 
-class Settings(BaseModel):
-    """Arguments of `build`.
-
-    package     the package's folder.
-    body_bytes  of a request, at most.
-    replicas    processes that each hold the model; waiting: requests per replica beyond the one
-                that is computed, before more are turned away with 503.
-    """
-
+class _Args(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+
+class ModelArgs(_Args):
+    """Arguments of `model`. digest: of the package, so that another one is another deployment."""
+
     package: str
+    digest: str
     device: str = "cpu"
-    body_bytes: int = Field(default=4 << 20, ge=1)
-    replicas: int = Field(default=1, ge=1)
-    cpus: float = Field(default=1.0, gt=0)
-    gpus: float = Field(default=0.0, ge=0)
-    waiting: int = Field(default=32, ge=0)
+    batch: BatchSpec = BatchSpec()
 
 
-class Replica:
-    """One process with the loaded model; what Serve starts."""
+class PoolArgs(_Args):
+    """Arguments of `pool`. resident: models that a replica holds at most."""
 
-    def __init__(self, settings: dict[str, Any]) -> None:
-        self._settings = Settings.model_validate(settings)
-        self._model = open_model(self._settings.package, self._settings.device)
-
-    def __serve_build_asgi_app__(self) -> FastAPI:
-        return http_app(self._model, self._settings.body_bytes)
+    resident: int
+    device: str = "cpu"
+    batch: BatchSpec = BatchSpec()
 
 
-def build(args: Settings) -> Application:
-    """Build the application for `serve run medray.serve.app:build` and for a Serve config."""
-    deployment: Any = serve.deployment(
-        name="model",
-        num_replicas=args.replicas,
-        max_ongoing_requests=4,
-        max_queued_requests=args.waiting,
-        ray_actor_options={"num_cpus": args.cpus, "num_gpus": args.gpus},
-    )(serve.ingress()(Replica))
-    return deployment.bind(args.model_dump())
+class DoorArgs(_Args):
+    """Arguments of `door`."""
+
+    front: FrontSpec
+
+
+def model(args: ModelArgs) -> Application:
+    """Build the application of one model version."""
+    from medray.serve.replica import Replica
+
+    made: Any = serve.deployment(name="model")(Replica)
+    return made.bind(args.package, args.digest, args.device, args.batch.model_dump())
+
+
+def pool(args: PoolArgs) -> Application:
+    """Build the application of the models that share replicas."""
+    from medray.serve.replica import Pool
+
+    made: Any = serve.deployment(name="pool")(Pool)
+    return made.bind(args.resident, args.device, args.batch.model_dump())
+
+
+def door(args: DoorArgs) -> Application:
+    """Build the application that answers HTTP."""
+    from medray.serve.door import Door
+
+    made: Any = serve.deployment(name="door")(serve.ingress()(Door))
+    return made.bind(args.front.model_dump(mode="json"))

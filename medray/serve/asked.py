@@ -56,6 +56,6 @@ class Explained:
     page     an HTML page (records) or SVG (molecules), if the workload draws one: name → text.
     """
 
-    content: Mapping[str, Any]
+    content: Mapping[str, Any] = field(default_factory=dict)
     heatmaps: tuple[Heatmap, ...] = ()
     drawings: Mapping[str, str] = field(default_factory=dict)

@@ -1,65 +1,287 @@
-"""The HTTP door: bounded bodies in, scores or problems out. Knows nothing of Ray.
+"""The routes of /v1: bounded bodies in, scores or problems out. Knows nothing of Ray.
 
-One thread computes: the number of torch's threads belongs to the process.
+Who may ask, what a request may cost and what is written down of it is `access`, around this.
 """
 
 import asyncio
 import json
 import logging
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any, Protocol
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Header, Path, Query, Response
+from fastapi import Request as Asked
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 
-from medray.serve.model import Model
+from medray import __version__
+from medray.serve import documents
+from medray.serve.asked import Explained, Request
+from medray.serve.cards import Cards
+from medray.serve.metrics import Metrics
+from medray.serve.parts import read_request
 from medray.serve.problems import PROBLEM, ProblemError
+from medray.serve.routes import Route, Routes
+from medray.spec.serve import LimitsSpec
 
 _LOG = logging.getLogger(__name__)
 
+Ref = Annotated[
+    str,
+    Path(
+        pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}(@[A-Za-z0-9_.-]{1,32})?$",
+        description="name, name@version or name@alias",
+    ),
+]
+_BODIES = (
+    "application/dicom",
+    "image/png",
+    "image/jpeg",
+    "application/zip",
+    "multipart/form-data",
+    "application/json",
+    "application/fhir+json",
+)
+_REFUSED = documents.problems(400, 401, 403, 404, 408, 413, 415, 422, 429, 503, 504)
 
-def http_app(model: Model, body_bytes: int) -> FastAPI:
-    """Build the ASGI application: bounded bodies, problems as documents."""
-    app = FastAPI(title=model.package.ref, openapi_url=None)
-    one = ThreadPoolExecutor(1, "predict")
 
-    async def predict(name: str, request: Request) -> Response:
-        try:
-            if name != model.package.name:
-                detail = f"the model here is {model.package.name}"
-                raise ProblemError(HTTPStatus.NOT_FOUND, "no-such-model", detail)
-            asked = model.question(await _body(request, body_bytes))
-            loop = asyncio.get_running_loop()
-            return _json(200, await loop.run_in_executor(one, model.answer, asked))
-        except ProblemError as problem:
-            return _json(problem.status, problem.document(), PROBLEM)
-        except Exception as error:  # the boundary: nothing of the request may reach the answer
-            _LOG.error("a prediction failed: %s", type(error).__name__)
-            problem = ProblemError(
-                HTTPStatus.INTERNAL_SERVER_ERROR, "failed", "the prediction failed"
-            )
-            return _json(problem.status, problem.document(), PROBLEM)
+class Backend(Protocol):
+    """Where models are. Raises ProblemError: 429, 503 and 504, and what a model refuses."""
 
-    app.add_api_route("/v1/models/{name}/predict", predict, methods=["POST"], response_model=None)
+    @property
+    def routes(self) -> Routes:
+        """What is served now."""
+        ...
+
+    async def predict(self, route: Route, request: Request) -> dict[str, Any]:
+        """The answer of `Worker.predict`."""
+        ...
+
+    async def explain(self, route: Route, request: Request) -> Explained:
+        """The answer of `Worker.explain`."""
+        ...
+
+    async def running(self, route: Route) -> dict[str, int]:
+        """Replicas by state."""
+        ...
+
+    async def ready(self) -> None:
+        """Nothing, when every model that rests in memory answers. Raises ProblemError."""
+        ...
+
+    def shadow(self, route: Route, request: Request, request_id: str) -> None:
+        """Ask the versions that are tried in the shadow of this one; nobody waits for them."""
+        ...
+
+
+class Doorway:
+    """What the routes do; one for each process."""
+
+    def __init__(self, backend: Backend, limits: LimitsSpec) -> None:
+        self.backend, self.limits = backend, limits
+        self.cards, self.metrics = Cards(), Metrics()
+
+    async def read(self, asked: Asked) -> Request:
+        """The body, in parts. Raises ProblemError."""
+        kind = asked.headers.get("content-type", "")
+        return await read_request(asked.stream(), kind, self.limits)
+
+    async def predict(self, asked: Asked, ref: str) -> Response:
+        """Answer POST …/predict."""
+        started = time.perf_counter()
+        request_id = request_id_of(asked)
+        route = self.backend.routes.of(ref, request_id)
+        request = await self.read(asked)
+        read = time.perf_counter()
+        with self.metrics.asked(route, "predict") as outcome:
+            answer = await self.backend.predict(route, request)
+            outcome.items(answer["predictions"])
+        self.backend.shadow(route, request, request_id)
+        timing = {"parts": read - started, **answer.pop("timing")}
+        timing["total"] = time.perf_counter() - started
+        note(asked, answer["package"], answer["predictions"])
+        named = {"request_id": request_id, "model": route.name, "version": route.version}
+        return as_json(named | answer, headers={"Server-Timing": _timing(timing)})
+
+    async def explain(self, asked: Asked, ref: str, target: str | None, accept: str) -> Response:
+        """Answer POST …/explain."""
+        from medray.serve.explained import as_accepted
+
+        request_id = request_id_of(asked)
+        route = self.backend.routes.of(ref, request_id)
+        request = await self.read(asked)
+        with self.metrics.asked(route, "explain"):
+            found = await self.backend.explain(route, Request(parts=request.parts, target=target))
+        note(asked, route.ref, [{"item_id": one.item_id} for one in found.heatmaps])
+        named = {"request_id": request_id, "model": route.name, "version": route.version}
+        return await asyncio.to_thread(as_accepted, accept, route, request, found, named)
+
+    async def models(self) -> Response:
+        """Answer GET /v1/models."""
+        routes = self.backend.routes
+        told = [await asyncio.to_thread(self.cards.of, one, routes) for one in routes.every]
+        return as_json({"models": told})
+
+    async def model(self, ref: str) -> Response:
+        """Answer GET /v1/models/{ref}."""
+        routes = self.backend.routes
+        route = routes.of(ref)
+        told = await asyncio.to_thread(self.cards.whole, route, routes)
+        return as_json({**told, "replicas": await self.backend.running(route)})
+
+
+def http_app(backend: Backend, limits: LimitsSpec) -> FastAPI:
+    """Build the routes. Bodies are bounded by `limits`; problems are documents."""
+    door = Doorway(backend, limits)
+    app = FastAPI(
+        title="medray",
+        version=__version__,
+        description="Scores of medical models. Not a medical device: for research use.",
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.door = door
+    _problems(app)
+    _models(app, door)
+    _health(app, door)
     return app
 
 
-async def _body(request: Request, most: int) -> bytes:
-    """Read the body, and no more of it than may be. Raises ProblemError."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "not-json", "send application/json")
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > most:
-            raise ProblemError(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                "body-too-large",
-                f"a body has {most} bytes at most; ask about fewer patients at once",
-            )
-    return bytes(body)
+def _models(app: FastAPI, door: Doorway) -> None:
+    @app.get(
+        "/v1/models",
+        response_model=documents.Models,
+        responses=documents.problems(401, 403, 429),
+        summary="What is served",
+    )
+    async def models() -> Response:
+        return await door.models()
+
+    @app.get(
+        "/v1/models/{ref}",
+        response_model=documents.ModelDocument,
+        responses=documents.problems(401, 403, 404, 422, 429),
+        summary="One version, with its model card",
+    )
+    async def model(ref: Ref) -> Response:
+        return await door.model(ref)
+
+    @app.post(
+        "/v1/models/{ref}/predict",
+        response_model=documents.Answer,
+        responses=_REFUSED,
+        openapi_extra=documents.bodies(*_BODIES),
+        summary="Score what is sent",
+    )
+    async def predict(ref: Ref, asked: Asked) -> Response:
+        return await door.predict(asked, ref)
+
+    @app.post(
+        "/v1/models/{ref}/explain",
+        response_model=documents.Explanations,
+        responses={**_REFUSED, **documents.problems(406)},
+        openapi_extra=documents.bodies(*_BODIES),
+        summary="What the score rests on",
+    )
+    async def explain(
+        ref: Ref,
+        asked: Asked,
+        target: Annotated[str | None, Query(max_length=256)] = None,
+        accept: Annotated[str, Header()] = "application/json",
+    ) -> Response:
+        return await door.explain(asked, ref, target, accept)
 
 
-def _json(status: int, content: dict[str, Any], kind: str = "application/json") -> Response:
-    return Response(json.dumps(content, ensure_ascii=False), int(status), media_type=kind)
+def _health(app: FastAPI, door: Doorway) -> None:
+    @app.get("/healthz", response_model=documents.Health, summary="It is alive")
+    async def healthz() -> Response:
+        return as_json({"status": "ok"})
+
+    @app.get(
+        "/readyz",
+        response_model=documents.Health,
+        responses=documents.problems(503),
+        summary="Its models answer",
+    )
+    async def readyz() -> Response:
+        await door.backend.ready()
+        return as_json({"status": "ok"})
+
+    @app.get(
+        "/metrics",
+        response_class=Response,
+        responses=documents.problems(401, 403, 429),
+        summary="Prometheus, of this process",
+    )
+    async def metrics() -> Response:
+        return Response(door.metrics.text(), media_type=door.metrics.kind)
+
+
+def _problems(app: FastAPI) -> None:
+    async def problem(_: Asked, error: Exception) -> Response:
+        assert isinstance(error, ProblemError)  # noqa: S101 - what it is registered for
+        return as_problem(error)
+
+    async def invalid(_: Asked, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)  # noqa: S101
+        errors = [
+            {"pointer": "/".join(map(str, one["loc"])), "detail": one["msg"]}
+            for one in error.errors()
+        ]
+        detail = "the address or a header is not as it must be"
+        return as_problem(
+            ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-request", detail, errors)
+        )
+
+    async def http(_: Asked, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101
+        status = HTTPStatus(error.status_code)
+        kind = status.phrase.lower().replace(" ", "-")
+        headers = dict(error.headers or {})
+        return as_problem(
+            ProblemError(status, kind, f"{status.phrase}; see /openapi.json", headers=headers)
+        )
+
+    async def failed(_: Asked, error: Exception) -> Response:
+        # the boundary: nothing of the request may reach the answer or the log
+        _LOG.error("a request failed: %s", type(error).__name__)
+        return as_problem(
+            ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "failed", "the request failed")
+        )
+
+    app.add_exception_handler(ProblemError, problem)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(Exception, failed)
+
+
+def request_id_of(asked: Asked) -> str:
+    """As `access` has given it, or read it from the request."""
+    return str(asked.scope.get("medray.request_id", ""))
+
+
+def note(asked: Asked, package: str, items: Sequence[Mapping[str, Any]]) -> None:
+    """Tell the audit what was answered, by pseudonym."""
+    audit = asked.scope.setdefault("medray.audit", {})
+    audit["package"] = package
+    audit["items"] = [
+        [one["item_id"], one.get("reason") or one.get("status", "ok")] for one in items
+    ]
+
+
+def as_json(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """JSON, without a detour over models."""
+    text = json.dumps(content, ensure_ascii=False)
+    return Response(text, status, headers, "application/json")
+
+
+def as_problem(problem: ProblemError) -> Response:
+    """A problem document."""
+    text = json.dumps(problem.document(), ensure_ascii=False)
+    return Response(text, int(problem.status), problem.headers, PROBLEM)
+
+
+def _timing(seconds: Mapping[str, float]) -> str:
+    return ", ".join(f"{name};dur={1000 * value:.2f}" for name, value in seconds.items())

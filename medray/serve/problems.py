@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
+from medray.errors import MedrayError
+
 PROBLEM = "application/problem+json"
 
 
@@ -39,3 +41,9 @@ class ProblemError(Exception):
             "detail": self.detail,
         }
         return content | ({"errors": [dict(one) for one in self.errors]} if self.errors else {})
+
+
+def unprocessable(kind: str, error: MedrayError) -> ProblemError:
+    """What medray's own error says, as an answer to a request that asked for it."""
+    detail = f"{error.what}; {error.remedy}" if error.remedy else error.what
+    return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, kind, detail)

@@ -3,9 +3,9 @@
 import difflib
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path as FilePath
-from typing import Any, cast, get_args
+from typing import Any, TypeVar, cast, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -13,9 +13,11 @@ from pydantic import BaseModel, ValidationError
 from medray.errors import Problem, SpecError, UsageError
 from medray.provenance import canonical_sha256
 from medray.spec.models import RunSpec
+from medray.spec.serve import ServeSpec
 from medray.spec.yaml_source import Path, Source, dump, scalar
 
 ParamsModels = Mapping[str, type[BaseModel]]
+S = TypeVar("S", bound=BaseModel)
 
 
 def load_spec(
@@ -27,13 +29,12 @@ def load_spec(
     params_models  workload name → model of its `params:`; absent: params are left unread.
     Raises SpecError with every problem, UsageError when the file cannot be read.
     """
-    file = FilePath(path)
-    if not file.is_file():
-        raise UsageError(
-            f"there is no spec file {path}",
-            remedy="a spec is a YAML file; ready ones stand in jobs/ (see `medray workloads`)",
-        )
-    return parse_spec(file.read_text(encoding="utf-8"), path, sets, params_models)
+    return parse_spec(_text(path), path, sets, params_models)
+
+
+def load_service(path: str, sets: Sequence[str] = ()) -> ServeSpec:
+    """`load_spec` for a service's file."""
+    return _parsed(ServeSpec, _text(path), path, sets)
 
 
 def parse_spec(
@@ -43,6 +44,31 @@ def parse_spec(
     params_models: ParamsModels | None = None,
 ) -> RunSpec:
     """`load_spec` for text already read."""
+
+    def params(data: dict[str, Any], where: Any) -> list[Problem]:
+        return _check_params(data, params_models, where)
+
+    return _parsed(RunSpec, text, name, sets, params)
+
+
+def _text(path: str) -> str:
+    file = FilePath(path)
+    if not file.is_file():
+        raise UsageError(
+            f"there is no spec file {path}",
+            remedy="a spec is a YAML file; ready ones stand in jobs/ (see `medray workloads`)",
+        )
+    return file.read_text(encoding="utf-8")
+
+
+def _parsed(
+    model: type[S],
+    text: str,
+    name: str,
+    sets: Sequence[str],
+    further: Callable[[dict[str, Any], Any], list[Problem]] | None = None,
+) -> S:
+    """A section from YAML, and from what `further` finds wrong with it. Raises SpecError."""
     source = Source(name, text)
     if source.problems and source.data is None:
         raise SpecError(source.problems)
@@ -58,12 +84,13 @@ def parse_spec(
         covered = any(path[: len(o)] == o or o[: len(path)] == path for o in overridden)
         return "--set" if covered and path else source.where(path)
 
-    spec: RunSpec | None = None
+    spec: S | None = None
     try:
-        spec = RunSpec.model_validate(source.data)
+        spec = model.model_validate(source.data)
     except ValidationError as error:
-        problems.extend(_explain(error, source.data, RunSpec, (), where))
-    problems.extend(_check_params(source.data, params_models, where))
+        problems.extend(_explain(error, source.data, model, (), where))
+    if further is not None:
+        problems.extend(further(source.data, where))
     if problems or spec is None:
         raise SpecError(sorted(problems, key=_by_line))
     return spec
