@@ -7,7 +7,8 @@
      ├─ DataError               the data cannot support this run
      │   └─ LeakError           a subject or an identical image stands in two splits
      ├─ PackageError            a package is incomplete, altered or fails its self-test
-     └─ TrainingError           training cannot go on (e.g. the loss is not finite)
+     ├─ TrainingError           training cannot go on (e.g. the loss is not finite)
+     └─ ServiceError            a service cannot be reached, or refuses what it is asked
     RejectError                 one row is bad; caught at the row boundary, never ends a run
 
 Owns the vocabulary of failure. Imports nothing of medray, torch or ray.
@@ -146,3 +147,24 @@ class PackageError(MedrayError):
 
 class TrainingError(MedrayError):
     """Training cannot go on."""
+
+
+class ServiceError(MedrayError):
+    """A service cannot be reached, or refuses what it is asked.
+
+    status      of its answer; None where there is none.
+    kind        of the problem, as its document names it.
+    request_id  finds the request in the service's log and audit.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        remedy: str = "",
+        status: int | None = None,
+        kind: str = "",
+        request_id: str = "",
+    ) -> None:
+        super().__init__(f"{what} (request {request_id})" if request_id else what, remedy=remedy)
+        self.status, self.kind, self.request_id = status, kind, request_id

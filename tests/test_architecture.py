@@ -25,6 +25,7 @@ LAYERS: dict[str, int] = {
     "records": 2,
     "molecules": 2,
     "manifest": 2,
+    "client": 2,
     "package_store": 2,
     "workload": 3,
     "dataset": 3,

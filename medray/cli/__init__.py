@@ -122,7 +122,9 @@ def score(spec: Spec, sets: Sets = None) -> None:
 
 @app.command()
 def predict(
-    package: Annotated[str, typer.Argument(help="The package's folder.")],
+    package: Annotated[
+        str, typer.Argument(help="The package's folder; with --url the name of a served model.")
+    ],
     files: Annotated[
         list[str],
         typer.Argument(
@@ -144,16 +146,32 @@ def predict(
         int | None,
         typer.Option(min=1, help="Tables: which of the package's sources the files are."),
     ] = None,
+    url: Annotated[
+        str | None, typer.Option(help="Ask a service (medray serve), e.g. https://host:8000.")
+    ] = None,
+    token_file: Annotated[
+        str | None, typer.Option(help="With --url: holds the token; else $MEDRAY_TOKEN.")
+    ] = None,
+    ca: Annotated[
+        str | None, typer.Option(help="With --url: PEM file of the service's authority.")
+    ] = None,
 ) -> None:
     """Score single files, without Ray.
 
     The same numbers as `score`; with --explain also a heat map of where the model looked, or what
     each atom added. Tables of records: a line per patient, by pseudonym; of molecules: per row.
+    With --url a service answers; records go there as MEDS rows or FHIR.
     """
     from medray import api
     from medray.cli import output
 
-    rows = api.predict(package, files, explain, device, every=every, source=source)
+    if url is None:
+        rows = api.predict(package, files, explain, device, every=every, source=source)
+    else:
+        from medray.cli import remote
+
+        address = (url, token_file, ca)
+        rows = remote.predict(address, package, files, explain, every=every, source=source)
     output.predict(rows, as_json=as_json)
     raise typer.Exit(3 if all(row.rejected for row in rows) else 0)
 
