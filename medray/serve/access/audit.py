@@ -117,10 +117,12 @@ class Audit:
         descriptor = self._descriptor
         if descriptor is None:
             raise AuditError("the record is closed")
-        line = json.dumps({"before": self._before, **content}, ensure_ascii=False).encode()
+        text = json.dumps({"before": self._before, **content}, ensure_ascii=False)
+        line = text.encode(errors="backslashreplace")  # half a surrogate pair, as JSON escapes it
         try:
-            if os.write(descriptor, line + b"\n") <= len(line):
-                raise OSError(0, "the disk is full")
+            left = memoryview(line + b"\n")
+            while left:  # a disk that is getting full takes a part, and says so at the next
+                left = left[os.write(descriptor, left) :]
         except OSError:
             os.ftruncate(descriptor, self._size)  # no half lines
             raise
