@@ -1,4 +1,4 @@
-"""A guarded ASGI app for tests: a door that reads, answers and says what it did; and ways to ask."""
+"""A guarded ASGI app for tests: a door that answers and says what it did, and ways to ask."""
 
 import asyncio
 import json

@@ -29,6 +29,7 @@ PAUSE_S = 30.0  # between two fetches
 _TIMEOUT_S = 5.0
 _MOST_BYTES = 1 << 20
 _NAME = 128
+_RSA_BITS = 2048  # RFC 7518 3.3
 
 
 _TYPES = {"RS": "RSA", "PS": "RSA", "ES": "EC", "Ed": "OKP"}  # RFC 7518 3.1, 6.1; RFC 8037 3.1
@@ -241,6 +242,8 @@ def _key(entry: Any) -> Key | None:
     try:
         public = jwt.PyJWK(entry).key
     except (jwt.PyJWTError, ValueError, TypeError):
+        return None
+    if entry["kty"] == "RSA" and public.key_size < _RSA_BITS:
         return None
     return Key(entry.get("kid"), entry["kty"], entry.get("alg"), public)
 

@@ -29,6 +29,7 @@ from medray.spec.serve import OidcSpec
 ISSUER, AUDIENCE = "https://id.hospital.example/realms/staff", "medray"
 RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 OTHER = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+WEAK = rsa.generate_private_key(public_exponent=65537, key_size=1024)
 EC = ec.generate_private_key(ec.SECP256R1())
 ED = ed25519.Ed25519PrivateKey.generate()
 PEM = RSA.public_key().public_bytes(
@@ -183,13 +184,16 @@ def test_keys_that_are_not_for_this(provider: KeyServer) -> None:
     provider.keys = [
         {"kty": "oct", "kid": "h1", "k": secret},
         {"kty": "RSA", "kid": "broken", "n": "AQAB"},
+        _jwk(WEAK, "w1"),
         _jwk(RSA, "r1", use="enc"),
         _jwk(OTHER, "r2", alg="RS512"),
         {"nothing": 1},
         _jwk(EC, "e1"),
     ]
     oidc = Oidc(_spec(provider.address))
-    for token in (_signed(kid="r1"), _signed(OTHER, kid="r2")):
+    with pytest.warns(jwt.InsecureKeyLengthWarning):
+        weak = _signed(WEAK, kid="w1")
+    for token in (_signed(kid="r1"), _signed(OTHER, kid="r2"), weak):
         with pytest.raises(RefusedTokenError, match="does not have"):
             _caller(oidc, token)
     assert _caller(oidc, _signed(EC, "ES256", "e1")).name == "dr.who"

