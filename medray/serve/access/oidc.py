@@ -155,7 +155,7 @@ class Oidc:
             raise RefusedTokenError("the token is too long")
         try:
             header = jwt.get_unverified_header(token)
-        except jwt.PyJWTError:
+        except (jwt.PyJWTError, RecursionError):  # the latter from versions before 2.15
             raise RefusedTokenError("the token is neither one of ours nor a JWT") from None
         algorithm = header.get("alg")
         # Before any key is looked for: `none`, and an HMAC with a public key as its secret, are

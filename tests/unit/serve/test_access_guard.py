@@ -93,6 +93,11 @@ def test_credentials(
         assert gate.tokens.get(token, token) not in said
 
 
+def test_two_credentials_are_none(gate: Gate) -> None:
+    answer = gate.ask(headers=[("authorization", "Bearer other")])
+    assert (answer.status, answer.kind) == (400, "bad-authorization")
+
+
 def test_a_revoked_token_is_refused_as_soon_as_the_file_says_so(gate: Gate) -> None:
     assert gate.ask().status == 200
     revoke_token(gate.file, "ward")
@@ -209,6 +214,32 @@ def test_bodies(
         assert answer.headers["connection"] == "close"
     if status == 413:
         assert line["caller"] == "ward"
+
+
+def test_also_the_open_page_takes_no_long_body(tmp_path: Path) -> None:
+    gate = Gate(tmp_path, body_mib=1)
+    answer = gate.ask("/healthz", token=None, headers=[("content-length", "1048577")])
+    assert (answer.status, answer.kind) == (413, "body-too-large")
+
+
+def test_one_who_waits_to_be_told_to_send_is_not_waited_for(gate: Gate) -> None:
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": PREDICT,
+        "headers": [(b"host", b"a"), (b"expect", b"100-continue"), (b"content-length", b"9")],
+    }
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        raise AssertionError("a server says `100 Continue` when a body is asked for")
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(gate.guard(scope, receive, send))
+    assert sent[0]["status"] == 401
+    assert sent[-1].get("more_body", False) is False
 
 
 def test_an_app_that_swallows_the_refusal_cannot_answer_instead(tmp_path: Path) -> None:

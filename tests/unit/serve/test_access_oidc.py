@@ -16,6 +16,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from gates import Gate, KeyServer
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from pydantic import ValidationError
 
@@ -337,6 +339,40 @@ def test_keys_come_over_tls(jwks: str) -> None:
 def test_no_spec_allows_what_anybody_can_sign(algorithm: str) -> None:
     with pytest.raises(ValidationError):
         _spec("keys.json", algorithms=(algorithm,))
+
+
+headers_of_tokens = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=200)
+@given(
+    st.text(st.characters(max_codepoint=255), max_size=60)
+    | st.builds(
+        lambda header, rest: f"Bearer {_part(header).decode()}.{rest}",
+        st.fixed_dictionaries(
+            {"alg": st.sampled_from(["RS256", "none"]) | headers_of_tokens},
+            optional={"kid": st.just("r1") | headers_of_tokens, "crit": headers_of_tokens},
+        )
+        | headers_of_tokens,
+        st.sampled_from(["e30.AAAA", "e30.", ".", "e30", "W10.AAAA"]),
+    )
+    | st.just("Bearer " + _part([[]]).decode()[:2] + "W1tb" * 3000 + ".e30.AAAA")
+)
+def test_whatever_stands_in_authorization_is_refused_politely(any_gate: Gate, value: str) -> None:
+    answer = any_gate.ask(token=None, headers=[("authorization", value)])
+    assert answer.status in (400, 401)
+    assert answer.kind in ("bad-authorization", "no-token", "invalid-token")
+
+
+@pytest.fixture(scope="module")
+def any_gate(tmp_path_factory: pytest.TempPathFactory) -> Gate:
+    folder = tmp_path_factory.mktemp("gate")
+    (folder / "jwks.json").write_text(json.dumps({"keys": [_jwk(RSA, "r1")]}))
+    return Gate(folder, oidc=_spec(str(folder / "jwks.json")), per_minute=10**9)
 
 
 def test_through_the_gate(tmp_path: Path, provider: KeyServer) -> None:

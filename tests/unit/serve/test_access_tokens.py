@@ -68,6 +68,9 @@ def test_another_text_is_no_token(text: str) -> None:
 def test_one_wrong_letter_is_seen_by_the_checksum(place: int, letter: str) -> None:
     typed = TOKEN[:place] + letter + TOKEN[place + 1 :]
     assert well_formed(typed) is (typed == TOKEN)
+    if typed != TOKEN:
+        with pytest.raises(RefusedTokenError, match="mistyped or cut off"):
+            find((), typed, NOW)
 
 
 def _entry(**changed: object) -> dict[str, object]:
