@@ -105,7 +105,7 @@ CHANGES: dict[str, tuple[Callable[[list[Path]], object], str]] = {
     "first line": (lambda f: _edited(f[1], lambda li: li[1:]), "the first line is missing"),
     "very first line": (
         lambda f: _edited(f[0], lambda li: [li[0].replace(b"0" * 64, b"1" * 64), *li[1:]]),
-        "changed",
+        "the first line was changed",
     ),
     "a file": (lambda f: f[1].unlink(), "is missing"),
     "a file twice": (

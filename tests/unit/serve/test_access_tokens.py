@@ -270,5 +270,11 @@ def test_waiting_as_long_as_told_is_enough_and_buckets_are_bounded() -> None:
     assert rates.take(("token", "b"), 1, 40.0) > 0, "the newest are kept"
 
 
+def test_no_more_than_a_minutes_worth_is_saved_up() -> None:
+    rates = Rates()
+    assert rates.take(("t", "a"), 3, 0.0) == 0
+    assert [rates.take(("t", "a"), 3, 3600.0) == 0 for _ in range(5)] == [True] * 3 + [False] * 2
+
+
 def test_the_prefix_does_not_change() -> None:
     assert PREFIX == "medray_", "secret scanners know it"
