@@ -38,7 +38,9 @@ async def door(scope: Any, receive: Any, send: Any) -> None:
         size, more = size + len(message.get("body", b"")), message.get("more_body", False)
     status = 404 if "nobody" in scope["path"] else 200
     caller = scope["medray.caller"]
-    scope["medray.audit"].update(package="breast@1#0123", items=[["ab12", "ok"]], outcome="ok")
+    if status == 200:
+        stated = {"package": "breast@1#0123", "items": [["ab12", "ok"]], "outcome": "ok"}
+        scope["medray.audit"].update(stated)
     content = {
         "size": size,
         "caller": caller and caller.name,

@@ -78,6 +78,8 @@ class Audit:
                 self._append({"time": _said(now), **content})
             except OSError as error:
                 raise AuditError(error.strerror or type(error).__name__) from None
+            except (TypeError, ValueError):  # from an app that stated what it must not
+                raise AuditError("what is to be recorded is no JSON") from None
 
     def close(self) -> None:
         """Write through to the disk, and end."""

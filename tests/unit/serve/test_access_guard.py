@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gates import PREDICT, SCOPES, Gate, _asked, door
+from gates import PREDICT, SCOPES, Gate, door
 
 from medray.errors import UsageError
 from medray.serve.access import guarded
@@ -312,6 +312,8 @@ def test_the_record_has_no_name_that_a_caller_wrote(gate: Gate) -> None:
     gate.ask("/v1/models/nobody.mueller/predict")
     gate.ask("/dicomweb/studies/1.2.3.4", "POST")
     gate.ask("/patients/mueller")
+    gate.ask("/v1/models/mueller/predict", token=None)
+    gate.ask("/v1/models/mueller/predict", token="admin")
     gate.ask("/v1/models", "MUELLER")
     first, unknown, study, *_ = lines = gate.lines()
     assert first.pop("seconds") >= 0
@@ -373,6 +375,16 @@ def test_what_cannot_be_recorded_is_not_answered(
     assert found.lines == 3, "the half line is gone: first line, two answers"
 
 
+def test_an_app_that_states_no_json_is_not_answered_either(tmp_path: Path) -> None:
+    async def careless(scope: Any, receive: Any, send: Any) -> None:
+        scope["medray.audit"]["package"] = b"bytes"
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"scores"})
+
+    answer = Gate(tmp_path, app=careless).ask()
+    assert (answer.status, answer.kind) == (503, "no-audit")
+
+
 def test_a_client_that_leaves_is_recorded(gate: Gate) -> None:
     scope = {
         "type": "http",
@@ -398,6 +410,15 @@ def test_a_client_that_leaves_is_recorded(gate: Gate) -> None:
     assert (line["status"], line["problem"], line["caller"]) == (None, "client-gone", "ward")
 
 
-def test_other_protocols_are_closed(gate: Gate) -> None:
-    with pytest.raises(KeyError):  # the answer is websocket.close, not an HTTP one
-        asyncio.run(_asked(gate.guard, {"type": "websocket", "path": "/"}, []))
+def test_there_are_no_websockets(gate: Gate) -> None:
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "websocket", "path": "/v1/models", "headers": []}
+    asyncio.run(gate.guard(scope, receive, send))
+    assert [message["type"] for message in sent] == ["websocket.close"]

@@ -119,11 +119,19 @@ def test_good_tokens(provider: KeyServer, key: Any, algorithm: str, kid: str | N
         ({"scope": None}, set()),
         ({"scope": {"medray.admin": 1}}, set()),
         ({"aud": ["other", AUDIENCE]}, {"predict", "explain"}),
-        ({"exp": int(time.time()) - 10}, {"predict", "explain"}),  # within the leeway
     ],
 )
 def test_what_claims_give(provider: KeyServer, changed: dict[str, Any], scopes: set[str]) -> None:
     assert _caller(Oidc(_spec(provider.address)), _signed(**changed)).scopes == scopes
+
+
+def test_clocks_may_differ_a_little(provider: KeyServer) -> None:
+    oidc = Oidc(_spec(provider.address, leeway_s=120))
+    now = int(time.time())
+    for changed in ({"exp": now - 30}, {"nbf": now + 60}, {"iat": now + 60}):
+        assert _caller(oidc, _signed(**changed)).name == "dr.who"
+    with pytest.raises(RefusedTokenError, match="expired"):
+        _caller(Oidc(_spec(provider.address, leeway_s=0)), _signed(exp=now - 1))
 
 
 NOW = int(time.time())
