@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,16 @@ from typing import Any
 import uvicorn
 
 from medray.serve.access import Guard, guarded
-from medray.serve.access.token_file import new_token
-from medray.serve.access.tokens import utc_now
+from medray.serve.access.tokens import Token, TokenList, hash_of, make_token
 from medray.spec.serve import AccessSpec, AuditSpec, LimitsSpec, OidcSpec
 
 SCOPES = ("predict", "explain", "admin")
+TOKENS: list[tuple[str, dict[str, Any]]] = [
+    ("ward", {"scopes": ("predict", "explain")}),
+    *((name, {"scopes": (name,)}) for name in SCOPES),
+    ("slow", {"scopes": ("predict",), "per_minute": 2}),
+    ("old", {"scopes": ("predict",), "expires": datetime(2026, 1, 1, tzinfo=UTC)}),
+]
 PREDICT = "/v1/models/breast@1/predict"
 
 
@@ -85,15 +90,12 @@ class Gate:
         **limits: Any,
     ) -> None:
         self.file, self.audit = folder / "tokens.json", folder / "audit"
-        now = utc_now()
-        self.tokens = {
-            "ward": new_token(self.file, "ward", ["predict", "explain"]).token,
-            **{one: new_token(self.file, one, [one]).token for one in SCOPES},
-            "slow": new_token(self.file, "slow", ["predict"], per_minute=2).token,
-            "old": new_token(
-                self.file, "old", ["predict"], days=1, now=now - timedelta(days=2)
-            ).token,
-        }
+        folder.mkdir(exist_ok=True)
+        self.tokens = {name: make_token() for name, _ in TOKENS}
+        entries = [
+            Token(name=name, sha256=hash_of(self.tokens[name]), **more) for name, more in TOKENS
+        ]
+        self.file.write_text(TokenList(tokens=tuple(entries)).model_dump_json())
         given = {"tokens": str(self.file)} if access is None else access
         self.guard: Guard = guarded(
             app,
