@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from medray.score.prediction import FilePrediction, MoleculesPrediction, TablesPrediction
     from medray.score.summary import ScoreSummary
     from medray.serve.launch import Service
+    from medray.serve.access.token_file import NewToken
+    from medray.serve.access.tokens import Token
+    from medray.serve.access.verify import AuditCheck
     from medray.spec.models import RunSpec
     from medray.spec.serve import ServeSpec
     from medray.train.driver import TrainResult
@@ -237,6 +240,44 @@ def generate(
         device=device,
         progress=progress,
     )
+
+
+def token_new(
+    name: str,
+    scopes: Sequence[str],
+    file: str,
+    *,
+    per_minute: int | None = None,
+    days: int | None = None,
+) -> NewToken:
+    """Make a bearer token for a service, its hash written into the file. It is told once.
+
+    days: after these it expires. Raises UsageError.
+    """
+    from medray.serve.access.token_file import new_token
+
+    return new_token(Path(file), name, scopes, per_minute, days)
+
+
+def token_list(file: str) -> Sequence[Token]:
+    """What a tokens file holds: names, scopes, dates; never a token. Raises UsageError."""
+    from medray.serve.access.tokens import read
+
+    return read(Path(file)).tokens
+
+
+def token_revoke(name: str, file: str) -> Token:
+    """Make a token worthless from now on. Raises UsageError."""
+    from medray.serve.access.token_file import revoke_token
+
+    return revoke_token(Path(file), name)
+
+
+def audit_verify(folder: str) -> AuditCheck:
+    """Check that no line of a service's audit was changed or taken out. Raises UsageError."""
+    from medray.serve.access.verify import verify
+
+    return verify(Path(folder))
 
 
 def inspect(path: str) -> Inspection:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from medray.cli import makers, serving
+from medray.cli import access, makers, serving
 from medray.cli.running import Sets, Spec, with_progress
 from medray.errors import MedrayError
 
@@ -33,6 +33,8 @@ export = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(export, name="export")
+app.add_typer(access.token, name="token")
+app.add_typer(access.audit, name="audit")
 
 
 @app.callback(invoke_without_command=True)

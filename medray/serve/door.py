@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from medray import storage
+from medray.serve.access import guarded
 from medray.serve.backend import Handles
 from medray.serve.http import Doorway, http_app
 from medray.serve.routes import Routes
@@ -36,4 +37,6 @@ def door_app(front: FrontSpec, backend: Any, shadows: Shadows) -> Any:
     app: FastAPI = http_app(backend, front.limits)
     door: Doorway = app.state.door
     shadows.metrics = door.metrics
-    return app
+    audit = front.audit.model_copy(update={"folder": front.audit_folder})
+    tls = front.tls is not None
+    return guarded(app, front.access, front.limits, audit, host=front.host, tls=tls)

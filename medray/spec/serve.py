@@ -1,7 +1,7 @@
 """A service in one file: which models answer, how they grow, who may ask (`medray serve`)."""
 
-from pathlib import PurePosixPath
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
@@ -94,8 +94,9 @@ class LimitsSpec(Section):
     body_mib        of a request.
     parts           files in one request, those of its ZIPs among them.
     unzipped_mib    of all files of a ZIP together; ratio: to its compressed size.
-    body_s          from the first to the last byte of a body.
-    per_minute      requests of one who asks, at each door; its token may say another number.
+    body_s          that a request's body is waited for, from the first to the last byte.
+    per_minute      requests of one who asks, at each door; its token may say another number. A
+                    minute's requests may come at once.
     """
 
     body_mib: int = Field(default=512, ge=1)
@@ -110,8 +111,10 @@ class OidcSpec(Section):
     """Tokens that an identity provider signs (OpenID Connect, JWT by RFC 7519).
 
     issuer    what `iss` must be. audience: what `aud` must hold.
-    jwks      where the provider's keys are: an https:// address, or a file.
+    jwks      where the provider's keys are: an https:// address, or a file. Fetched when needed,
+              again every hour, and at a key id that is not known.
     scopes    claim → scope: which value of the token's `scope` (or `scp`) means which of ours.
+    leeway_s  by which the clocks of the two may differ.
     """
 
     issuer: str
@@ -126,9 +129,10 @@ class OidcSpec(Section):
     @field_validator("jwks")
     @classmethod
     def _not_in_the_clear(cls, value: str) -> str:
-        if value.startswith("http://") and not value.startswith(
-            ("http://127.0.0.1", "http://localhost", "http://[::1]")
-        ):
+        address = urlsplit(value)
+        if address.scheme not in ("https", "http", "file", ""):
+            raise ValueError("give an https:// address or a file")
+        if address.scheme == "http" and address.hostname not in LOOPBACK:
             raise ValueError("keys without TLS are anybody's keys: give an https:// address")
         return value
 
@@ -147,9 +151,13 @@ class AccessSpec(Section):
 
 
 class AuditSpec(Section):
-    """The append-only record of who asked what: JSON lines, a file per door and day.
+    """The append-only record of who asked what: JSON lines, a file per door and day (UTC).
 
-    folder      absent: `audit` in the service's output. keep_days: older files go; 0: none.
+    Each line carries the hash of the line before (`medray audit verify`). What cannot be recorded
+    is not answered (503).
+
+    folder      on a disk of this machine; absent: `audit` in the service's output.
+    keep_days   older files go; 0: none.
     file_mib    a file that has grown to this is followed by another.
     """
 
@@ -185,10 +193,9 @@ class DoorsSpec(Section):
     cpus: float = Field(default=0.5, ge=0)
 
 
-class ServeSpec(Section):
-    """A service.
+class FrontSpec(Section):
+    """What is in front of the models.
 
-    store       packages must lie in this folder; absent: anywhere.
     output      audit, shadow scores; absent: runs/<name>.
     haproxy     the ingress that Ray ships beside its own, several times faster: `auto` where
                 there is one and no TLS is wanted of it.
@@ -198,10 +205,7 @@ class ServeSpec(Section):
     name: str = Field(default="medray", pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
-    store: str | None = None
     output: str | None = None
-    models: tuple[ServedModel, ...] = Field(min_length=1)
-    pool: PoolSpec = PoolSpec()
     doors: DoorsSpec = DoorsSpec()
     limits: LimitsSpec = LimitsSpec()
     access: AccessSpec = AccessSpec()
@@ -219,7 +223,7 @@ class ServeSpec(Section):
     @property
     def audit_folder(self) -> str:
         """Where the audit lies."""
-        return self.audit.folder or str(PurePosixPath(self.output_uri) / "audit")
+        return self.audit.folder or f"{self.output_uri.rstrip('/')}/audit"
 
     @model_validator(mode="after")
     def _open_only_at_home(self) -> Self:
@@ -234,3 +238,19 @@ class ServeSpec(Section):
         if self.tls is not None and self.haproxy == "on":
             raise ValueError("`haproxy: on` speaks no TLS: leave out one of the two")
         return self
+
+
+class ServeSpec(FrontSpec):
+    """A service. Relative paths start at the current folder.
+
+    store       packages must lie in this folder; absent: anywhere.
+    """
+
+    store: str | None = None
+    models: tuple[ServedModel, ...] = Field(min_length=1)
+    pool: PoolSpec = PoolSpec()
+
+    @property
+    def front(self) -> FrontSpec:
+        """What the doors need to know."""
+        return FrontSpec.model_validate(self.model_dump(include=set(FrontSpec.model_fields)))
