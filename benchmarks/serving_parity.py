@@ -45,7 +45,7 @@ def figures() -> list[Figure]:
         nights = [
             _night(scans, archive=[str(_archive(home))]),
             _night(records),
-            _night(molecules, molecules={"sources": [source]}),
+            _night(molecules, molecules=[source]),
         ]
         asked = [_scans(home, scans), _records(home, records), _molecules(home, molecules)]
         models = [{"package": one, "replicas": {"max": 2}} for one in (scans, records, molecules)]
