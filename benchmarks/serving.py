@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -90,6 +91,25 @@ def service(
         yield Service(port, file, process, whole)
     finally:
         end(process)
+
+
+@contextmanager
+def memory_of(running: Service) -> Iterator[list[float]]:
+    """MiB of all its processes, twice a second, until the block ends."""
+    ended = threading.Event()
+    seen: list[float] = []
+
+    def watch() -> None:
+        while not ended.wait(0.5):
+            seen.append(running.memory_mib())
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _inner_ports() -> dict[str, str]:
