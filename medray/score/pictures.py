@@ -23,8 +23,10 @@ Array = np.ndarray[Any, Any]
 
 
 class Explanation(NamedTuple):
-    """Where the model looked, and for which target: picture uint8 (H, W[, 3]), heatmap float32
-    (H, W) in 0..1."""
+    """Where the model looked, and for which target.
+
+    picture uint8 (H, W[, 3]), heatmap float32 (H, W) in 0..1.
+    """
 
     frame: int
     target: str

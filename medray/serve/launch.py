@@ -98,7 +98,7 @@ class Service:
                     address=self._address or "local",
                     include_dashboard=False,
                     log_to_driver=False,
-                    logging_level="error",
+                    logging_level=logging.ERROR,
                     **local,
                 )
             logging.getLogger("ray.serve").setLevel(logging.WARNING)
@@ -127,7 +127,10 @@ class Service:
 
 def _apply(config: Config, names: Collection[str]) -> None:
     """Make this what is deployed, and wait for some of it. Raises MedrayError."""
-    from ray.serve.context import _get_global_client  # what `serve deploy` calls, without REST
+    # What `serve deploy` calls, without REST.
+    from ray.serve.context import (
+        _get_global_client,  # pyright: ignore[reportPrivateUsage]
+    )
     from ray.serve.schema import ServeDeploySchema
 
     client: Any = _get_global_client()
