@@ -40,8 +40,13 @@ def figures() -> list[Figure]:
         with service(home / "service", [{"package": package}], **settings) as running:
             before = _replicas(running)
             faults = constructed(ct())
+            broken = _sent(running, list(faults.values()))
+            named = [
+                (status, f"{name}: {fault}" if fault else "")
+                for name, (status, fault) in zip(faults, broken, strict=True)
+            ]
             rows = [
-                _figure("constructed faults", _sent(running, list(faults.values())), len(faults)),
+                _figure("constructed faults", named, len(faults)),
                 _figure("mutations", _sent(running, _mutated(home)), MUTATIONS),
                 _schema(running),
             ]
@@ -51,7 +56,7 @@ def figures() -> list[Figure]:
 
 
 def _replicas(running: Service) -> set[int]:
-    return {pid for pid, command in running.processes().items() if "SERVE_REPLICA" in command}
+    return {pid for pid, command in running.processes().items() if "ServeReplica" in command}
 
 
 def _alive(good: tuple[int, str], before: set[int], after: set[int]) -> Figure:
@@ -138,7 +143,7 @@ def _figure(name: str, found: Sequence[tuple[int, str]], wanted: int) -> Figure:
         bar="0",
         ok=not wrong and len(found) == wanted,
         note=", ".join(f"{count} × {one}" for one, count in sorted(statuses.items()))
-        + "".join(f"; {count} × {what}" for what, count in wrong.most_common(4)),
+        + "".join(f"; {count} × {what}" for what, count in wrong.most_common(8)),
     )
 
 

@@ -27,7 +27,7 @@ def patients_package(folder: Path, count: int) -> str:
     spec = RunSpec.model_validate(
         {
             "name": "ward-patients",
-            "output": str(folder),
+            "output": str(folder / "run"),
             "records": {
                 "sources": [source],
                 "tables": [{"path": str(folder / "outcomes.csv"), "key": "patient"}],
@@ -45,7 +45,7 @@ def patients_package(folder: Path, count: int) -> str:
     )
     api.ingest(spec)
     api.train(spec)
-    return str(folder / "package")
+    return str(folder / "run" / "package")
 
 
 def _write_patients(folder: Path, count: int) -> None:
@@ -98,7 +98,7 @@ def toxicity_package(folder: Path, count: int) -> str:
     spec = RunSpec.model_validate(
         {
             "name": "ward-molecules",
-            "output": str(folder),
+            "output": str(folder / "run"),
             "molecules": {"sources": [source], "standard": {"metals": "keep"}},
             "workload": "toxicity",
             "params": {"targets": list(TARGETS), "network": "mlp"},
@@ -107,7 +107,7 @@ def toxicity_package(folder: Path, count: int) -> str:
     )
     api.ingest(spec)
     api.train(spec)
-    return str(folder / "package")
+    return str(folder / "run" / "package")
 
 
 def smiles_of(folder: Path) -> list[str]:
