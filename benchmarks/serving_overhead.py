@@ -5,11 +5,13 @@
 A 512×512 CT goes through a small CNN. The bare app reads the body and calls the same `Pictures`
 in one thread; it has no limits, no audit, no replicas and no batches. LitServe has a worker process
 and batches of 16; it takes no raw bodies, so that its clients send a form with the file in it. All
-three run all the time on the same machine and are asked in turn, round by round.
+three are on the same machine and are asked in turn, round by round. A peer that is not asked is
+stopped (SIGSTOP): LitServe polls without end. The service cannot be stopped, and runs all the time.
 """
 
 import os
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -18,7 +20,7 @@ import time
 import urllib.request
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +28,7 @@ from benchmarks import load
 from benchmarks.figures import Figure
 from benchmarks.load import Done
 from benchmarks.packages import untrained_package
-from benchmarks.serving import ct, end, free_port, service
+from benchmarks.serving import ct, end, free_port, service, tree
 
 CLIENTS = (1, 8, 32)
 ROUNDS, SECONDS = 3, 4.0
@@ -43,6 +45,7 @@ class Peer(NamedTuple):
     path: str
     bodies: Sequence[bytes]
     kind: str = "application/dicom"
+    pid: int | None = None  # to be stopped while it is not asked
 
 
 def figures() -> list[Figure]:
@@ -52,15 +55,12 @@ def figures() -> list[Figure]:
         os.environ.setdefault("MEDRAY_KEY_FILE", str(home / "pseudonym.key"))
         package = untrained_package(home / "package", "conv3", 128)
         slices = [ct(number) for number in range(BODIES)]
-        bare = Peer("bare", running.enter_context(_peer("bare", package)), "/predict", slices)
+        url, pid = running.enter_context(_peer("bare", package))
+        bare = Peer("bare", url, "/predict", slices, pid=pid)
         quiet = _ask(bare, 1)  # before anything else runs
-        lit = Peer(
-            "LitServe",
-            running.enter_context(_peer("litserve", package)),
-            "/predict",
-            [_form(one) for one in slices],
-            f"multipart/form-data; boundary={_BOUNDARY}",
-        )
+        url, pid = running.enter_context(_peer("litserve", package))
+        kind = f"multipart/form-data; boundary={_BOUNDARY}"
+        lit = Peer("LitServe", url, "/predict", [_form(one) for one in slices], kind, pid)
         limits = {"limits": {"per_minute": 10_000_000}}
         models = [{"package": package, "queue": 256}]
         served = running.enter_context(service(home / "service", models, **limits))
@@ -82,7 +82,17 @@ def _measured(peers: Sequence[Peer]) -> dict[tuple[str, int], list[Done]]:
 
 
 def _ask(peer: Peer, clients: int) -> list[Done]:
-    return load.asked(peer.url, peer.path, peer.bodies, [(clients, SECONDS)], kind=peer.kind)
+    _tell(peer.pid, signal.SIGCONT)
+    try:
+        return load.asked(peer.url, peer.path, peer.bodies, [(clients, SECONDS)], kind=peer.kind)
+    finally:
+        _tell(peer.pid, signal.SIGSTOP)
+
+
+def _tell(pid: int | None, number: signal.Signals) -> None:
+    for one in tree(pid) if pid is not None else ():
+        with suppress(ProcessLookupError):
+            os.kill(one, number)
 
 
 def _p50_ms(done: Sequence[Done]) -> float:
@@ -157,8 +167,8 @@ def _form(data: bytes) -> bytes:
 
 
 @contextmanager
-def _peer(kind: str, package: str) -> Iterator[str]:
-    """A peer in a process of its own; its URL."""
+def _peer(kind: str, package: str) -> Iterator[tuple[str, int]]:
+    """A peer in a process of its own; its URL, and its number."""
     port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.serving_peers", kind, package, str(port)],
@@ -174,8 +184,9 @@ def _peer(kind: str, package: str) -> Iterator[str]:
             if process.poll() is not None or time.monotonic() > until:
                 raise RuntimeError(f"{kind} did not start")
             time.sleep(0.2)
-        yield url
+        yield url, process.pid
     finally:
+        _tell(process.pid, signal.SIGCONT)
         end(process)
 
 
