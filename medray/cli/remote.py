@@ -95,9 +95,9 @@ def _images(
     if there and explain is not None:
         for one in _asked(client.explain, ref, there).explanations:
             name = there[one["part"]]
-            path = Path(explain) / (
-                f"{Path(name).stem}-{_file_id(name)[:6]}-frame{one['frame']}.png"
-            )
+            member = f"-{one['member']}" if one.get("member") else ""
+            stem = f"{Path(name).stem}-{_file_id(name)[:6]}{member}"
+            path = Path(explain) / f"{stem}-frame{one['frame']}.png"
             _write(path, side_by_side(_pixels(one["picture"]), _pixels(one["overlay"])))
             pictures[one["part"]].append(str(path))
     told = {
