@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import litserve
+from fastapi import FastAPI, Request
 
 from medray.score.pictures import Pictures
 from medray.score.predictor import Predictor
@@ -17,7 +18,6 @@ from medray.score.predictor import Predictor
 def bare(package: str, port: int) -> None:
     """Run uvicorn and FastAPI: the body in, `Pictures` in one thread, rows out."""
     import uvicorn
-    from fastapi import FastAPI, Request
 
     pictures = Pictures(Predictor(package, "cpu"))
     one = ThreadPoolExecutor(1)
@@ -46,9 +46,10 @@ class Scans(litserve.LitAPI):
         """Load the package."""
         self.pictures = Pictures(Predictor(self.package, device))
 
-    def decode_request(self, request: Any) -> Any:
+    def decode_request(self, request: Request) -> Any:  # what LitServe goes by; it is a form
         """Read the file of a form."""
-        return self.pictures.read("a.dcm", request["file"].file.read())
+        form: Any = request
+        return self.pictures.read("a.dcm", form["file"].file.read())
 
     def batch(self, inputs: list[Any]) -> list[Any]:
         """Leave them apart: shapes may differ."""
