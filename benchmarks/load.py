@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypedDict
 from urllib.parse import urlsplit
 
 MOST = 200_000  # requests of one call
-_PAUSE_S = 0.1  # after 429, for a client that does not wait as long as it is told
+_PAUSE_S = 0.1  # after 429 or no answer, for a client that does not wait as long as it is told
 
 
 class Done(NamedTuple):
@@ -155,7 +155,7 @@ class _Load:
                     answer.headers, package, score,
                 )
             )  # fmt: skip
-            if answer.status == 429:
+            if answer.status in (0, 429):
                 await asyncio.sleep(_PAUSE_S)
         if connection is not None:
             connection.close()
