@@ -52,6 +52,10 @@ class Pictures:
         self._decoder = ContainedDecoder()  # its child starts with the first compressed file
         weakref.finalize(self, self._decoder.close)
 
+    def warm(self) -> None:
+        """Start what the first compressed file would wait for."""
+        self._decoder.start()
+
     def predict_arrays(self, pixels: Sequence[Array]) -> list[Outcome]:
         """One outcome per picture, in order; pictures may differ in shape and type."""
         alike: dict[tuple[tuple[int, ...], str], list[int]] = defaultdict(list)

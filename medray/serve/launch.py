@@ -171,8 +171,7 @@ def _environment(spec: ServeSpec, local: bool) -> None:
     settings = {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        # Its gRPC between replicas listens on every interface, and unpickles what anybody sends.
-        "RAY_SERVE_USE_GRPC_BY_DEFAULT": "0",
+        "RAY_AUTH_MODE": "token",  # also of the ports between replicas, which take pickles
     }
     if local:
         settings |= {
