@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from medray.reinforce import ReinforceResult
     from medray.score.prediction import FilePrediction, MoleculesPrediction, TablesPrediction
     from medray.score.summary import ScoreSummary
-    from medray.serve.launch import Service
     from medray.serve.access.token_file import NewToken
     from medray.serve.access.tokens import Token
     from medray.serve.access.verify import AuditCheck
+    from medray.serve.launch import Service
     from medray.spec.models import RunSpec
     from medray.spec.serve import ServeSpec
     from medray.train.driver import TrainResult

@@ -88,6 +88,11 @@ class ContainedDecoder:
             if pipe is not None:
                 pipe.close()
 
+    def start(self) -> None:
+        """Start the child now, so that the first frame need not wait for it."""
+        with self._lock:
+            self._running()
+
     def __call__(self, frame: bytes, fmt: FrameFormat) -> Array:
         """Decode one frame, as `codecs.decode_frame` does."""
         if not codec_of(fmt.transfer_syntax_uid).encapsulated:

@@ -58,7 +58,7 @@ class Labels:
         boolean_value.
 
         Items whose outcome is not known are left out and counted in `unknown`.
-        """
+        """  # noqa: D205
         if split not in self._facts:
             self._facts[split] = self._dataset.columns(split)
         facts = self._facts[split]

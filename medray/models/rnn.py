@@ -85,7 +85,7 @@ class Recurrent(nn.Module):
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         """`carried`, `observed`, `since`, `gap` (B, T, V), `hours` (B, T), `lengths` (B,), `facts`
         (B, 2S), `codes` (B, T, K), with extremes `least`, `greatest` (B, T, V) → (B, O). `present`
-        (B, T, K), if it is there, is how much of each code."""
+        (B, T, K), if it is there, is how much of each code."""  # noqa: D205, D209
         state_BTH = self.states(batch)
         return self.read(state_BTH, batch)
 

@@ -72,7 +72,7 @@ class PredictAt(Section):
     days   landmarks: so many days after the patient's start, for those still under follow-up then.
     code   every event of this code: what the moments of a table become, ingested as events.
     text   of events with this text only.
-    """
+    """  # noqa: D400
 
     days: tuple[float, ...] = ()
     code: str | None = None

@@ -23,8 +23,10 @@ Array = np.ndarray[Any, Any]
 
 
 class Explanation(NamedTuple):
-    """Where the model looked, and for which target: picture uint8 (H, W[, 3]), heatmap float32
-    (H, W) in 0..1."""
+    """Where the model looked, and for which target.
+
+    picture uint8 (H, W[, 3]), heatmap float32 (H, W) in 0..1.
+    """
 
     frame: int
     target: str
@@ -49,6 +51,10 @@ class Pictures:
         self._settings = self._package.pixels
         self._decoder = ContainedDecoder()  # its child starts with the first compressed file
         weakref.finalize(self, self._decoder.close)
+
+    def warm(self) -> None:
+        """Start what the first compressed file would wait for."""
+        self._decoder.start()
 
     def predict_arrays(self, pixels: Sequence[Array]) -> list[Outcome]:
         """One outcome per picture, in order; pictures may differ in shape and type."""

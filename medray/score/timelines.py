@@ -135,10 +135,14 @@ class Timelines:
     def _outcomes(self, items: Columns) -> list[Outcome]:
         """The answer for every item (M,); one in which the model reads nothing is refused."""
         outcomes = self.predictor.predict_columns({name: items[name] for name in self._task.inputs})
-        read_M = self._task.reads(items, self.predictor.learned[1])
         return [
-            outcome if count else _STRANGE for outcome, count in zip(outcomes, read_M, strict=True)
+            outcome if count else _STRANGE
+            for outcome, count in zip(outcomes, self.reads(items), strict=True)
         ]
+
+    def reads(self, items: Columns) -> Array:
+        """How many events of each item say anything to the model (M,)."""
+        return self._task.reads(items, self.predictor.learned[1])
 
     def unknown(self, codes: Mapping[str, int]) -> dict[str, int]:
         """Of code → events, those that the model has never seen."""

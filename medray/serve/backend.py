@@ -56,7 +56,9 @@ class Handles:
         """Replicas that run, and at least and at most."""
         status = await asyncio.to_thread(serve.status)
         found = status.applications.get(route.app)
-        states = [one.replica_states for one in found.deployments.values()] if found else []
+        states: list[dict[Any, int]] = []
+        if found:
+            states = [dict(one.replica_states) for one in found.deployments.values()]
         running = sum(one.get("RUNNING", 0) for one in states)
         return {"running": running, "min": route.resting, "max": route.most}
 

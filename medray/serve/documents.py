@@ -2,6 +2,8 @@
 
 from typing import Any, Literal
 
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, ConfigDict, Field
 
 from medray.serve.problems import PROBLEM
@@ -105,6 +107,20 @@ class Problem(_Document):
     status: int
     detail: str
     errors: list[dict[str, Any]] | None = None
+
+
+def openapi(app: FastAPI) -> dict[str, Any]:
+    """The document, with the schema of problems, which no route names as its model."""
+    if app.openapi_schema is None:
+        made = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes
+        )
+        schemas = made.setdefault("components", {}).setdefault("schemas", {})
+        schemas["Problem"] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's own, never answered
+            schemas.pop(name, None)
+        app.openapi_schema = made
+    return app.openapi_schema
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -143,6 +143,7 @@ def http_app(backend: Backend, limits: LimitsSpec) -> FastAPI:
         redoc_url=None,
     )
     app.state.door = door
+    app.openapi = lambda: documents.openapi(app)
     _problems(app)
     _models(app, door)
     _health(app, door)

@@ -25,6 +25,7 @@ class ImagesModel:
 
     def __init__(self, package: str, device: str = "cpu") -> None:
         self._pictures = Pictures(Predictor(package, device))
+        self._pictures.warm()
         self._thresholds = thresholds(self.package)
 
     @property

@@ -98,7 +98,7 @@ class Service:
                     address=self._address or "local",
                     include_dashboard=False,
                     log_to_driver=False,
-                    logging_level="error",
+                    logging_level=logging.ERROR,
                     **local,
                 )
             logging.getLogger("ray.serve").setLevel(logging.WARNING)
@@ -127,7 +127,10 @@ class Service:
 
 def _apply(config: Config, names: Collection[str]) -> None:
     """Make this what is deployed, and wait for some of it. Raises MedrayError."""
-    from ray.serve.context import _get_global_client  # what `serve deploy` calls, without REST
+    # What `serve deploy` calls, without REST.
+    from ray.serve.context import (
+        _get_global_client,  # pyright: ignore[reportPrivateUsage]
+    )
     from ray.serve.schema import ServeDeploySchema
 
     client: Any = _get_global_client()
@@ -168,8 +171,7 @@ def _environment(spec: ServeSpec, local: bool) -> None:
     settings = {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        # Its gRPC between replicas listens on every interface, and unpickles what anybody sends.
-        "RAY_SERVE_USE_GRPC_BY_DEFAULT": "0",
+        "RAY_AUTH_MODE": "token",  # also of the ports between replicas, which take pickles
     }
     if local:
         settings |= {

@@ -1,6 +1,6 @@
 """Counts and times of one door, as Prometheus reads them. Labels name models, never items."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
@@ -61,7 +61,7 @@ class Metrics:
         )  # fmt: skip
 
     @contextmanager
-    def asked(self, route: Route, what: str) -> Iterator[Outcome]:
+    def asked(self, route: Route, what: str) -> Generator[Outcome]:
         """Around one request to a model."""
         labels = (route.name, route.version, what)
         started, status = perf_counter(), 200

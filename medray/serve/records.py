@@ -115,9 +115,11 @@ class RecordsModel:
         A patient of whom the model says nothing is left out.
         """
         items = asked.prepared.items
+        read_M = self._timelines.reads(items)
         latest: dict[str, int] = {}
         for row in np.argsort(np.asarray(items["prediction_time"]), kind="stable").tolist():
-            latest[str(items["subject_id"][row])] = row
+            if read_M[row]:
+                latest[str(items["subject_id"][row])] = row
         named = {
             **items,
             "item_id": np.array(

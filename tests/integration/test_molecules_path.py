@@ -21,6 +21,7 @@ from medray.score import molecules as nights
 from medray.score.night import Night, Scored, places_of
 from medray.score.predictor import Predictor
 from medray.score.timelines import Timelines
+from medray.serve.asked import Part, Request
 from medray.serve.model import open_model
 from medray.serve.problems import ProblemError
 from medray.spec.models import RunSpec, ScoreSpec
@@ -205,13 +206,24 @@ def test_structures_are_drawn_with_what_their_atoms_add(binary: RunSpec, tmp_pat
 
 def test_online_the_answers_are_those_of_predict(binary: RunSpec) -> None:
     model = open_model(_package(binary))
-    said = model.answer(model.question(b'{"smiles": ["OCC", "nothing", "c1ccccc1"]}'))
+
+    def read(body: bytes) -> Any:
+        return model.read(Request((Part("json", body),)))
+
+    (said,) = model.answer([read(b'{"smiles": ["OCC", "nothing", "c1ccccc1"]}')])
     expected = _predicted(binary, "OCC", "nothing", "c1ccccc1")
-    assert [one["scores"] for one in said["predictions"]] == [one["scores"] for one in expected]
+    for one, other in zip(said["predictions"], expected, strict=True):
+        assert [{**score, "threshold": 0} for score in one["scores"]] == [
+            {**score, "threshold": 0} for score in other["scores"]
+        ]
     assert [one["reason"] for one in said["predictions"]] == [None, "invalid_structure", None]
     with pytest.raises(ProblemError) as problem:
-        model.question(b'{"smiles": "CCO"}')
+        read(b'{"smiles": "CCO"}')
     assert problem.value.status == 422
+    explained = model.explain(read(b'{"smiles": ["nothing", "c1ccccc1CCO"]}'), None)
+    (told,) = explained.content["explanations"]
+    assert (told["part"], len(told["atoms"])) == (1, 9)
+    assert "<svg" in explained.drawings[told["smiles"]]
 
 
 def _night(spec: RunSpec, folder: Path, table: Path, **section: Any) -> RunSpec:

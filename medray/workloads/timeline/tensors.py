@@ -52,7 +52,7 @@ def in_parts(columns: Columns, params: TimelineParams, fitted: TimelineFitted) -
 def collate(columns: Columns, params: TimelineParams, fitted: TimelineFitted) -> Batch:
     """`carried`, `observed`, `since`, `gap` (B, T, V), `hours` (B, T), `codes` (B, T, K), `lengths`
     (B,), `facts` (B, 2S); with steps of several moments `least`, `greatest` (B, T, V); `labels`
-    (B,) when they are there."""
+    (B,) when they are there."""  # noqa: D205, D209
     found = steps(columns, params, fitted)
     carried, since = carried_forward(found)
     known = found.static_known.astype(np.float32)
