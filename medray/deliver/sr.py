@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pydicom import Dataset
+from pydicom.uid import EnhancedSRStorage
 
 from medray.deliver.source import (
     MAKER,
@@ -154,34 +155,53 @@ def _own(kind: str, meaning: str) -> "CodedConcept":
 
 
 def _report(items: Sequence[Item], by: Algorithm, key: bytes, created: datetime | None) -> bytes:
-    from highdicom import sr
-    from highdicom.coding_schemes import CodingSchemeIdentificationItem
-
+    """SR Document Series and General modules around the content (PS3.3 C.17.1, C.17.2)."""
     sources = {item.source.sop_instance_uid: item.source for item in items}
     first = items[0].source
-    made: Any = sr.EnhancedSR(
-        evidence=[_evidence(source) for source in sources.values()],
-        content=_content(items, by, key),
-        series_instance_uid=uid(key, "reports", by.digest, (first.study_instance_uid,)),
-        series_number=SERIES_NUMBER,
-        sop_instance_uid=uid(key, "report", by.digest, tuple(sources)),
-        instance_number=1,
-        is_complete=True,
-        coding_schemes=[
-            CodingSchemeIdentificationItem(
-                SCHEME,
-                name="What medray's packages predict",
-                uid=SCHEME_UID,
-                responsible_organization=MAKER,
-            )
-        ],
-    )
-    del made.ContributingEquipmentSequence  # the library that wrote it, and the second it did
+    made: Any = Dataset()
     add_patient_and_study(made, first)
     add_equipment(made, by)
+    made.SOPClassUID = EnhancedSRStorage
+    made.SOPInstanceUID = uid(key, "report", by.digest, tuple(sources))
+    made.SeriesInstanceUID = uid(key, "reports", by.digest, (first.study_instance_uid,))
+    made.Modality, made.SeriesNumber, made.InstanceNumber = "SR", SERIES_NUMBER, 1
     made.ContentDate, made.ContentTime = when = moment(first, created)
     made.InstanceCreationDate, made.InstanceCreationTime = when
+    made.CompletionFlag, made.VerificationFlag = "COMPLETE", "UNVERIFIED"
+    made.PreliminaryFlag = "PRELIMINARY"
+    made.CodingSchemeIdentificationSequence = [_scheme()]
+    made.CurrentRequestedProcedureEvidenceSequence = [_evidence(tuple(sources.values()))]
+    made.PerformedProcedureCodeSequence = []
+    made.ReferencedPerformedProcedureStepSequence = []
+    made.update(_content(items, by, key))
     return encoded(made)
+
+
+def _scheme() -> Dataset:
+    """PS3.3 C.12.1."""
+    made = Dataset()
+    made.CodingSchemeDesignator, made.CodingSchemeUID = SCHEME, SCHEME_UID
+    made.CodingSchemeName = "What medray's packages predict"
+    made.CodingSchemeResponsibleOrganization = MAKER
+    return made
+
+
+def _evidence(sources: Sequence[Source]) -> Dataset:
+    """The instances of one study, by series (PS3.3 table C.17-3)."""
+    by_series: dict[str, list[Dataset]] = {}
+    for source in sources:
+        instance = Dataset()
+        instance.ReferencedSOPClassUID = source.sop_class_uid
+        instance.ReferencedSOPInstanceUID = source.sop_instance_uid
+        by_series.setdefault(source.series_instance_uid, []).append(instance)
+    made = Dataset()
+    made.StudyInstanceUID = sources[0].study_instance_uid
+    made.ReferencedSeriesSequence = []
+    for name, instances in by_series.items():
+        series = Dataset()
+        series.SeriesInstanceUID, series.ReferencedSOPSequence = name, instances
+        made.ReferencedSeriesSequence.append(series)
+    return made
 
 
 def _content(items: Sequence[Item], by: Algorithm, key: bytes) -> Dataset:
@@ -209,16 +229,3 @@ def _content(items: Sequence[Item], by: Algorithm, key: bytes) -> Dataset:
         sr.TextContentItem(codes.DCM.Comment, COMMENT, sr.RelationshipTypeValues.CONTAINS)
     )
     return root
-
-
-def _evidence(source: Source) -> Dataset:
-    """All that a reference needs. No patient's value goes through a library that logs names."""
-    made = Dataset()
-    made.SOPClassUID, made.SOPInstanceUID = source.sop_class_uid, source.sop_instance_uid
-    made.StudyInstanceUID = source.study_instance_uid
-    made.SeriesInstanceUID = source.series_instance_uid
-    for keyword in ("PatientID", "PatientName", "PatientBirthDate", "PatientSex"):
-        setattr(made, keyword, None)
-    for keyword in ("AccessionNumber", "StudyID", "StudyDate", "StudyTime"):
-        setattr(made, keyword, None)
-    return made
