@@ -36,6 +36,7 @@ LAYERS: dict[str, int] = {
     "ingest": 5,
     "train": 6,
     "score": 6,
+    "deliver": 6,
     "report": 6,
     "serve": 7,
     "generate": 7,

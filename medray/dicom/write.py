@@ -43,7 +43,7 @@ SOP_CLASSES = {  # PS3.4 B.5
 }
 
 # UID of medray's own writer, under the UUID root 2.25 (PS3.5 B.2)
-_IMPLEMENTATION_UID = "2.25.180146341932236117263487031420164817511"
+IMPLEMENTATION_UID = "2.25.180146341932236117263487031420164817511"
 
 Text = str | int | float
 _Elements = dict[int, tuple[str, Text]]
@@ -214,7 +214,7 @@ def _decimal(value: float) -> str:
 
 def _meta(sop_class: str, sop_instance_uid: str, transfer_syntax_uid: str) -> bytes:
     """File meta information (PS3.10 7.1), always explicit little endian."""
-    uids = {2: sop_class, 3: sop_instance_uid, 0x10: transfer_syntax_uid, 0x12: _IMPLEMENTATION_UID}
+    uids = {2: sop_class, 3: sop_instance_uid, 0x10: transfer_syntax_uid, 0x12: IMPLEMENTATION_UID}
     rest = _element(0x00020001, "OB", b"\0\1", implicit=False)
     for element, uid in uids.items():
         rest += _element(0x00020000 | element, "UI", _value("UI", uid), implicit=False)

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from medray import storage
 from medray.serve.access import guarded
 from medray.serve.backend import Handles
+from medray.serve.dicomweb_routes import dicomweb_router
 from medray.serve.http import Doorway, http_app
 from medray.serve.routes import Routes
 from medray.serve.shadow import Shadows
@@ -36,6 +37,7 @@ def door_app(front: FrontSpec, backend: Any, shadows: Shadows) -> Any:
     """All that is behind one address, guarded."""
     app: FastAPI = http_app(backend, front.limits)
     door: Doorway = app.state.door
+    app.include_router(dicomweb_router(door))
     shadows.metrics = door.metrics
     audit = front.audit.model_copy(update={"folder": front.audit_folder})
     tls = front.tls is not None

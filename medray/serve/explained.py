@@ -3,10 +3,15 @@
 import base64
 from collections.abc import Mapping
 from http import HTTPStatus
+from io import BytesIO
 from typing import Any
 
+import numpy as np
 from fastapi import Response
+from PIL import Image
 
+from medray.errors import RejectError
+from medray.privacy.pseudonyms import load_key
 from medray.serve.asked import Explained, Heatmap, Request
 from medray.serve.problems import ProblemError
 from medray.serve.routes import Route
@@ -35,15 +40,35 @@ def as_accepted(
 
 
 def _as_dicom(kind: str, route: Route, request: Request, found: Explained) -> Response:
-    from medray.deliver.capture import secondary_capture
-    from medray.serve.dicomweb import related
-
     maps = (_only(found),) if kind == "application/dicom" else found.heatmaps
-    objects = [secondary_capture(request.parts[one.part].data, one, route.ref) for one in maps]
+    objects = [_captured(request, one, route) for one in maps]
     if kind == "application/dicom":
         return Response(objects[0], media_type=kind)
+    from medray.serve.dicomweb import related
+
     body, content_type = related(objects)
     return Response(body, media_type=content_type)
+
+
+def _captured(request: Request, one: Heatmap, route: Route) -> bytes:
+    """A Secondary Capture in the study of the picture. Raises ProblemError where it has none."""
+    from medray.deliver.capture import secondary_capture
+    from medray.deliver.source import Algorithm, read_source
+
+    try:
+        source = read_source(request.parts[one.part].data)
+    except RejectError:
+        raise _not_acceptable(
+            f"part {one.part} is no DICOM instance of a study: accept application/json or image/png"
+        ) from None
+    return secondary_capture(
+        source,
+        np.asarray(Image.open(BytesIO(one.overlay)).convert("RGB")),
+        frame=one.frame,
+        target=one.target,
+        by=Algorithm(route.name, route.version, route.digest),
+        key=load_key(),
+    )
 
 
 def _wanted(accept: str) -> str:

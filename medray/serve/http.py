@@ -28,10 +28,11 @@ from medray.spec.serve import LimitsSpec
 
 _LOG = logging.getLogger(__name__)
 
+REF = r"^[a-z0-9][a-z0-9_.-]{0,63}(@[A-Za-z0-9_.-]{1,32})?$"
 Ref = Annotated[
     str,
     Path(
-        pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}(@[A-Za-z0-9_.-]{1,32})?$",
+        pattern=REF,
         description="name, name@version or name@alias",
     ),
 ]
@@ -95,15 +96,20 @@ class Doorway:
         route = self._routed(asked, ref, request_id)
         request = await self.read(asked)
         read = time.perf_counter()
+        answer = await self.ask(asked, route, request)
+        timing = {"parts": read - started, **answer.pop("timing")}
+        timing["total"] = time.perf_counter() - started
+        named = {"request_id": request_id, "model": route.name, "version": route.version}
+        return as_json(named | answer, headers={"Server-Timing": _timing(timing)})
+
+    async def ask(self, asked: Asked, route: Route, request: Request) -> dict[str, Any]:
+        """What a model says of a request: counted, told to the audit, repeated in the shadow."""
         with self.metrics.asked(route, "predict") as outcome:
             answer = await self.backend.predict(route, request)
             outcome.items(answer["predictions"])
-        self.backend.shadow(route, request, request_id)
-        timing = {"parts": read - started, **answer.pop("timing")}
-        timing["total"] = time.perf_counter() - started
+        self.backend.shadow(route, request, request_id_of(asked))
         note(asked, answer["package"], answer["predictions"])
-        named = {"request_id": request_id, "model": route.name, "version": route.version}
-        return as_json(named | answer, headers={"Server-Timing": _timing(timing)})
+        return answer
 
     async def explain(self, asked: Asked, ref: str, target: str | None, accept: str) -> Response:
         """Answer POST …/explain."""
