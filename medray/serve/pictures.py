@@ -291,7 +291,9 @@ def _ordered(slices: Sequence[Slice]) -> tuple[list[Slice], bool]:
         place = one.place
         if place is None or one.spacing_mm is None or one.spacing_mm != slices[0].spacing_mm:
             return [*slices], False
-        turned = max(np.abs(place.across - first.across).max(), np.abs(place.down - first.down).max())
+        turned = max(
+            np.abs(place.across - first.across).max(), np.abs(place.down - first.down).max()
+        )
         if turned > _ALIKE:
             return [*slices], False
     return sorted(slices, key=_depth), True

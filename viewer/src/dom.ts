@@ -44,7 +44,7 @@ export function byId<E extends HTMLElement = HTMLElement>(id: string): E {
 
 /** A number as people read it: no more digits than say something. */
 export function number(value: number, digits = 4): string {
-  return Number.isInteger(value) && Math.abs(value) < 1e6 ? String(value) : value.toPrecision(digits);
+  return Number.isInteger(value) && Math.abs(value) < 1e6 ? String(value) : String(Number(value.toPrecision(digits)));
 }
 
 /** A probability: three decimals are more than any of them is known to. */

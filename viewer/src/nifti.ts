@@ -39,8 +39,8 @@ const INT16 = 4;
 const UINT8 = 2;
 
 export async function gunzipped(response: Response): Promise<ArrayBuffer> {
-  if (response.body === null) throw new Error("an empty answer");
-  return new Response(response.body.pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
+  const packed = await response.blob();
+  return new Response(packed.stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
 }
 
 export function read(buffer: ArrayBuffer): Volume {

@@ -5,7 +5,7 @@ import { ModelChoice, doing, field, problem, say } from "./common";
 import { byId, h, number, plural, share, svg } from "./dom";
 import { type Heat, type Volume, gunzipped, read } from "./nifti";
 import { isShare, reason, refusedBox, scoreRow } from "./scores";
-import { Stage, type View } from "./stage";
+import { Stage, type View, whole } from "./stage";
 
 // Centre and width in HU, as they are in use.
 const CT_WINDOWS: [string, number, number][] = [
@@ -52,7 +52,7 @@ class ScanPage {
       h("p", { class: "note" }, "DICOM, PNG or JPEG; a whole series as files, a folder or a ZIP"),
       pick,
     );
-    this.stage.element.hidden = true;
+    this.stage.element.classList.add("idle");
     const frame = h("div", { class: "viewport" }, this.empty, this.stage.element);
     this.element = h(
       "div",
@@ -75,6 +75,7 @@ class ScanPage {
 
   async enter(): Promise<void> {
     await doing(null, "", () => this.choice.load());
+    requestIdleCallback(() => void this.stage.warm().catch(problem));
   }
 
   private controls(): HTMLElement {
@@ -157,7 +158,7 @@ class ScanPage {
     const volume = read(await gunzipped(response));
     if (mine !== this.asked) return;
     this.empty.hidden = true;
-    this.stage.element.hidden = false;
+    this.stage.element.classList.remove("idle");
     this.volume = volume;
     this.slice.max = String(volume.frames);
     this.presets.replaceChildren(
@@ -312,10 +313,6 @@ class ScanPage {
 
 function byButton(element: HTMLElement, id: string): HTMLButtonElement {
   return element.querySelector<HTMLButtonElement>(`#${id}`) ?? byId<HTMLButtonElement>(id);
-}
-
-function whole(range: [number, number]): [number, number] {
-  return [(range[0] + range[1] + 1) / 2, Math.max(range[1] - range[0] + 1, 1)];
 }
 
 function round(value: number): number {

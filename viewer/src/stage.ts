@@ -16,6 +16,20 @@ const STOPS = {
 };
 const ZOOMS: [number, number] = [0.5, 16];
 
+/** Window of the whole range of values. */
+export function whole(range: readonly [number, number]): [number, number] {
+  return [(range[0] + range[1] + 1) / 2, Math.max(range[1] - range[0] + 1, 1)];
+}
+
+function usual(volume: Volume): [number, number] {
+  return volume.facts.window ?? whole(volume.facts.range);
+}
+
+/** What is shown black and white: centre - 0.5 ± (width - 1) / 2 (PS3.3 C.11.2.1.2.1). */
+function ends(centre: number, width: number): [number, number] {
+  return width > 2 ? [centre - width / 2, centre - 1 + width / 2] : [centre - width / 2, centre + width / 2];
+}
+
 export interface View {
   slice: number;
   centre: number;
@@ -76,9 +90,14 @@ export class Stage {
     this.listen();
   }
 
+  /** Get the graphics ready: shaders take longer to compile than a picture to draw. */
+  warm(): Promise<unknown> {
+    this.ready ??= this.niivue.attachToCanvas(this.canvas, false);
+    return this.ready;
+  }
+
   async show(volume: Volume): Promise<void> {
-    this.ready ??= this.niivue.attachToCanvas(this.canvas);
-    await this.ready;
+    await this.warm();
     const most = this.niivue.uiData.max3D;
     const { volume: fitted, factor } = shrunk(volume, most || 2048);
     this.clear();
@@ -88,6 +107,7 @@ export class Stage {
       buffer: fitted.buffer,
       trustCalMinMax: true,
     });
+    [image.cal_min, image.cal_max] = volume.facts.colour ? [0, 255] : ends(...usual(volume));
     image.colormapInvert = volume.facts.invert;
     this.niivue.addVolume(image);
     this.volume = volume;
@@ -141,11 +161,9 @@ export class Stage {
     const whole = volume.facts.range[1] - volume.facts.range[0] || 1;
     this.window = [centre, Math.max(width, whole / 10_000)];
     const image = this.niivue.volumes[0];
-    if (image !== undefined) {
-      // PS3.3 C.11.2.1.2.1: the ends of LINEAR lie at centre - 0.5 ± (width - 1) / 2
-      const [middle, half] = this.window[1] > 2 ? [centre - 0.5, (this.window[1] - 1) / 2] : [centre, this.window[1] / 2];
-      image.cal_min = middle - half;
-      image.cal_max = middle + half;
+    const [low, high] = ends(...this.window);
+    if (image !== undefined && (image.cal_min !== low || image.cal_max !== high)) {
+      [image.cal_min, image.cal_max] = [low, high];
       this.niivue.updateGLVolume();
     }
     this.told();
@@ -181,10 +199,8 @@ export class Stage {
     if (volume === null) return;
     this.zoom = 1;
     this.pan = [0, 0];
-    const [low, high] = volume.facts.range;
-    const [centre, width] = volume.facts.window ?? [(low + high + 1) / 2, Math.max(high - low + 1, 1)];
     this.setSlice(this.slice);
-    this.setWindow(centre, width);
+    this.setWindow(...usual(volume));
   }
 
   get view(): View {

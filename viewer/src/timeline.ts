@@ -2,7 +2,7 @@
 
 import { type Answer, type EventPart, type Explanation, type Model, Refused, explain, predict, ref } from "./api";
 import { ModelChoice, doing, field, say } from "./common";
-import { h, number, plural, share, svg } from "./dom";
+import { h, number, plural, svg } from "./dom";
 import { refusedBox, scoreRow } from "./scores";
 
 const FORM = `{"events": [
@@ -125,7 +125,7 @@ function drawn(told: Explanation, events: EventPart[]): HTMLElement {
       h(
         "table",
         {},
-        h("thead", {}, h("tr", {}, ...["Event", "Value", "When", "Added (log-odds)"].map((one) => h("th", { scope: "col" }, one)))),
+        h("thead", {}, h("tr", {}, ...["Event", "Value", "When", "Added (log-odds)"].map((one, at) => h("th", { scope: "col", class: at === 3 && "figure" }, one)))),
         h(
           "tbody",
           {},
@@ -182,5 +182,5 @@ function signed(value: number): string {
 function before(hours: number): string {
   if (hours < 1) return `${Math.round(60 * hours)} min`;
   if (hours < 72) return `${number(hours, 3)} h`;
-  return hours < 24 * 800 ? `${number(hours / 24, 3)} days` : `${share(hours / 24 / 365.25).slice(0, 4)} years`;
+  return hours < 24 * 800 ? `${number(hours / 24, 3)} days` : `${number(hours / 24 / 365.25, 3)} years`;
 }
