@@ -29,6 +29,7 @@ _READ = (
     *("score", "decision", "text_value", "status", "reason", "package", "run"),
 )
 _ANSWER = ("package", "target", "text_value", "status", "reason")
+_NEVER = int(np.iinfo(np.int64).min)
 _COLUMN: Mapping[Sort, str] = {
     "time": "prediction_time",
     "score": "score",
@@ -185,13 +186,10 @@ def _empty() -> pa.Table:
 
 def _newest(rows: pa.Table) -> pa.Table:
     """Of rows that answer the same of the same item, the one that was made last."""
-    place = pa.array(np.arange(rows.num_rows))
-    keyed = rows.append_column("place", place)
-    order = compute.sort_indices(
-        keyed,
-        sort_keys=[("prediction_time", "ascending"), ("place", "ascending")],
-        null_placement="at_start",
-    )
+    made = compute.fill_null(compute.cast(rows["prediction_time"], pa.int64()), _NEVER)
+    keyed = rows.append_column("place", pa.array(np.arange(rows.num_rows)))
+    keyed = keyed.append_column("made", made)
+    order = compute.sort_indices(keyed, sort_keys=[("made", "ascending"), ("place", "ascending")])
     key = ["package", "item_id", "target", "text_value"]
     last = keyed.take(order).group_by(key, use_threads=False).aggregate([("place", "last")])
     return rows.take(last["place_last"])

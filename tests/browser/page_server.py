@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from http import HTTPStatus
 from itertools import groupby
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from starlette.datastructures import UploadFile
 from tiny import TINY
 
 from medray.explain.events import EventPart, Explanation
@@ -45,8 +47,9 @@ CARD = """# scans 1
 
 async def read_form(request: Request) -> Question:
     """Every file of a form, in order."""
-    form = await request.form()
-    return Question(tuple([Part("file", await one.read()) for _, one in form.multi_items()]))
+    async with request.form() as form:
+        files = [one for _, one in form.multi_items() if isinstance(one, UploadFile)]
+        return Question(tuple([Part("file", await one.read()) for one in files]))
 
 
 class Behind:
@@ -115,7 +118,7 @@ def app_of(behind: Behind, worklist: Sequence[str] = (), token: str | None = Non
         behind.requests.append((request.url.path, request.headers.get("authorization", "")))
         wanted = token is not None and request.url.path.startswith("/v1/")
         if wanted and request.headers.get("authorization") != f"Bearer {token}":
-            return _problem(ProblemError(401, "no-token", "a token is needed"))  # type: ignore[arg-type]
+            return _problem(ProblemError(HTTPStatus.UNAUTHORIZED, "no-token", "a token is needed"))
         return await ask(request)
 
     @app.exception_handler(ProblemError)
@@ -162,9 +165,9 @@ def _made_up(app: FastAPI) -> None:
     async def predict(request: Request) -> Any:
         body = await request.json()
         if "events" not in body:
-            raise ProblemError(422, "invalid-request", "1 member is not as it must be", [  # type: ignore[arg-type]
-                {"pointer": "/events", "detail": "Field required"}
-            ])
+            errors = [{"pointer": "/events", "detail": "Field required"}]
+            said = "1 member is not as it must be"
+            raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-request", said, errors)
         item = {"subject": 0, "item_id": "7@0", "prediction_time": "2024-05-01T10:00:00+00:00"}
         item |= {"status": "ok", "reason": None, "detail": "", "scores": [score]}
         counts = {"events": len(body["events"]), "refused": {}, "unknown_codes": {"X1": 1}}

@@ -8,7 +8,7 @@ const SVG = "http://www.w3.org/2000/svg";
 function filled<E extends Element>(element: E, attributes: Attributes, children: Child[]): E {
   for (const [name, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || value === false) continue;
-    if (typeof value === "function") element.addEventListener(name, value);
+    if (typeof value === "function") element.addEventListener(name.replace(/^on/, ""), value);
     else element.setAttribute(name, value === true ? "" : String(value));
   }
   element.append(...children.filter(isShown).map((child) => (child instanceof Node ? child : String(child))));
