@@ -39,6 +39,7 @@ from medray.spec.pixels import PixelSpec
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
+Range = tuple[float, float]
 
 MAX_VOLUME_BYTES = 1 << 30  # more than this a browser would not hold
 _AS_STORED = PixelSpec(window="none", channels=None)
@@ -68,8 +69,8 @@ class Place:
 class Slice:
     """One picture: (H,W) of a number, or (H,W,3) uint8.
 
-    window  centre and width that the file asks for, in the values' own units. padded: of the whole
-            range that is shown where there is no window.
+    window  centre and width that the file asks for, in the values' own units. full: what up to 8
+            stored bits can hold; None above, where few files use their full depth.
     """
 
     part: int
@@ -77,7 +78,8 @@ class Slice:
     values: Array
     spacing_mm: tuple[float, float] | None
     place: Place | None
-    window: tuple[float, float] | None
+    window: Range | None
+    full: Range | None
     inverted: bool
     modality: str | None
 
@@ -87,7 +89,7 @@ class Displayed:
     """A gzipped NIfTI-1 file, and what is said of it.
 
     facts  `frames`: how many slices. `window`: [centre, width], or null; `range`: least and greatest
-           value. `spacing_mm`: between rows, columns, slices; null where unknown, and then 1 in the
+           value, of up to 8 stored bits all that they hold. `spacing_mm`: between rows, columns, slices; null where unknown, and then 1 in the
            file. `placed`: the affine is the patient's; else pictures are only stacked. `even`:
            slices are equally far apart. `invert`: low values are meant to be white. `colour`.
            `modality`. `seen`: where a picture lies in what the model reads, see `seen_of`. `refused`:
@@ -192,7 +194,8 @@ def _of_file(number: int, part: Part, decode_codec: DecodeFrame) -> list[Slice]:
     if header["kind"] != "dicom":
         (picture,) = decode_raster(part.data, _AS_STORED)
         values = _as_shown([picture.pixels])[0]
-        return [Slice(number, 0, values, None, None, None, False, None)]
+        full = (0.0, 255.0) if picture.pixels.dtype == np.uint8 else None
+        return [Slice(number, 0, values, None, None, None, full, False, None)]
     dataset = files.parse(part.data)
     pictures = pixels.decode(dataset, _AS_STORED, decode_codec=decode_codec)
     shown = _as_shown([picture.pixels for picture in pictures])
@@ -206,10 +209,11 @@ def _of_file(number: int, part: Part, decode_codec: DecodeFrame) -> list[Slice]:
             spacing_mm=picture.spacing_mm,
             place=_place(dataset, picture.frame),
             window=window,
+            full=full,
             inverted=picture.photometric_interpretation == "MONOCHROME1",
             modality=None if modality is None else str(modality),
         )
-        for picture, values, window in zip(pictures, shown, windows, strict=True)
+        for picture, values, (window, full) in zip(pictures, shown, windows, strict=True)
     ]
 
 
@@ -225,15 +229,30 @@ def _as_shown(arrays: list[Array]) -> list[Array]:
     return [array.astype(np.int16 if fits else np.float32, copy=False) for array in arrays]
 
 
-def _windows(dataset: pydicom.Dataset, count: int) -> list[tuple[float, float] | None]:
-    """Centre and width of each frame's first window; None where it has none, or a table."""
+def _windows(dataset: pydicom.Dataset, count: int) -> list[tuple[Range | None, Range | None]]:
+    """Each frame's first window as centre and width, and all that its bits can hold.
+
+    None where the file has no window, or a table; None above 8 bits.
+    """
     fmt = frame_format_of(instance_of(dataset))
     if not fmt.photometric_interpretation.startswith("MONOCHROME"):
-        return [None] * count
+        return [(None, None)] * count
     with files.quiet():
         meanings = grey_meanings(dataset, fmt, count)
-    firsts = [next((v for v in one.voi if isinstance(v, Window)), None) for one in meanings]
-    return [None if one is None else (one.center, one.width) for one in firsts]
+    low, high = 0, (1 << fmt.bits_stored) - 1
+    if fmt.pixel_representation:
+        low, high = low - (1 << fmt.bits_stored - 1), high - (1 << fmt.bits_stored - 1)
+    found: list[tuple[Range | None, Range | None]] = []
+    for one in meanings:
+        window = next((voi for voi in one.voi if isinstance(voi, Window)), None)
+        full = sorted(one.modality(np.array([low, high])).tolist())
+        found.append(
+            (
+                None if window is None else (window.center, window.width),
+                (full[0], full[1]) if fmt.bits_stored <= 8 and one.modality_lut is None else None,
+            )
+        )
+    return found
 
 
 def _place(dataset: pydicom.Dataset, frame: int) -> Place | None:
@@ -341,10 +360,11 @@ def _affine(ordered: Sequence[Slice], placed: bool, step: float | None) -> Vecto
 
 
 def _range(ordered: Sequence[Slice]) -> list[float]:
+    """What is shown from black to white where no window is given."""
     if ordered[0].values.ndim == 3:
         return [0.0, 255.0]
-    low = min(float(one.values.min()) for one in ordered)
-    return [low, max(float(one.values.max()) for one in ordered)]
+    ends = [one.full or (float(one.values.min()), float(one.values.max())) for one in ordered]
+    return [min(low for low, _ in ends), max(high for _, high in ends)]
 
 
 def _nifti(volume: Array, affine: Vector, facts: dict[str, Any], placed: bool) -> bytes:

@@ -94,6 +94,7 @@ def test_pixels_are_shown_as_the_file_means_them(visit: Any, address: str, tmp_p
     page = visit(address)
     upload(page, [str(path)])
     points = middles((120, 200), rims(phantom()))
+    points = points[(points[:, 0] > 12) & (points[:, 0] < 108)]  # letters stand at the edges
     for window, setting in (("file", "file"), ("Lung", (-600, 1500)), ("Bone", (400, 1800))):
         page.select_option("#preset", window)
         centred = setting if setting == "file" else {"center": setting[0], "width": setting[1]}
@@ -166,6 +167,7 @@ def test_everything_with_the_keyboard(visit: Any, address: str, tmp_path: Path) 
     page.keyboard.press("?")
     expect(page.get_by_role("heading", name="Shortcuts")).to_be_visible()
     page.keyboard.press("Escape")
+    expect(page.get_by_role("heading", name="Shortcuts")).to_be_hidden()
     with page.expect_file_chooser() as chooser:
         page.keyboard.press("o")
     chooser.value.set_files(series(tmp_path))
@@ -227,8 +229,9 @@ def test_zoom_moves_nothing_and_dragging_moves_the_picture(
     middle = np.array([box["height"], box["width"]]) / 2
 
     def spot() -> tuple[Array, int]:
-        lit = np.argwhere(seen(page)[..., 0] > 200)
-        return lit.mean(0), len(lit)
+        shot = seen(page)[20:-20, 20:-20]  # without its round corners
+        lit = np.argwhere(shot[..., 0] > 127)
+        return lit.mean(0) + 20, len(lit)
 
     before, size = spot()
     assert np.abs(before - middle).max() <= 1.5

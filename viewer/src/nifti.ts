@@ -36,7 +36,7 @@ const HEADER = 348;
 const COMMENT = 6;
 const RGB24 = 128;
 const INT16 = 4;
-const UINT8 = 2;
+const RGBA32 = 2304;
 
 export async function gunzipped(response: Response): Promise<ArrayBuffer> {
   const packed = await response.blob();
@@ -145,27 +145,48 @@ export interface Heat {
   height: number;
 }
 
+// Lightness rises from black over violet and orange to pale yellow: reads without colour vision.
+const STOPS: readonly (readonly [number, number, number])[] = [
+  [0, 0, 0],
+  [45, 17, 84],
+  [123, 34, 116],
+  [199, 69, 86],
+  [243, 128, 57],
+  [250, 193, 88],
+  [253, 248, 210],
+];
+
+/** The colour of 0 to 255. */
+function colour(heat: number): [number, number, number] {
+  const place = (heat / 255) * (STOPS.length - 1);
+  const low = Math.min(Math.floor(place), STOPS.length - 2);
+  const mixed = (channel: 0 | 1 | 2) =>
+    Math.round(STOPS[low]![channel] + (place - low) * (STOPS[low + 1]![channel] - STOPS[low]![channel]));
+  return [mixed(0), mixed(1), mixed(2)];
+}
+
 /**
  * Heat maps as a volume over another one: same field of view to the edge of its pixels, of each map
- * only the box that the picture fills.
+ * only the box that the picture fills. The more heat, the less of the picture shows through.
  */
 export function overlaid(volume: Volume, maps: readonly Heat[]): ArrayBuffer {
   const first = maps[0];
   if (first === undefined) throw new Error("no heat map");
   const [top, left, height, width] = boxOf(volume, first);
-  const values = new Uint8Array(width * height * volume.frames);
+  const values = new Uint8Array(4 * width * height * volume.frames);
   for (const map of maps)
-    for (let y = 0; y < height; y++) {
-      const from = (top + y) * map.width + left;
-      values.set(map.values.subarray(from, from + width), (map.slice * height + y) * width);
-    }
+    for (let y = 0; y < height; y++)
+      for (let x = 0; x < width; x++) {
+        const heat = map.values[(top + y) * map.width + left + x]!;
+        values.set([...colour(heat), heat], 4 * ((map.slice * height + y) * width + x));
+      }
   const spacing: Volume["spacing"] = [
     (volume.spacing[0] * volume.columns) / width,
     (volume.spacing[1] * volume.rows) / height,
     volume.spacing[2],
   ];
   const offset: [number, number] = [(spacing[0] - volume.spacing[0]) / 2, (spacing[1] - volume.spacing[1]) / 2];
-  return file([width, height, volume.frames], spacing, offset, UINT8, values);
+  return file([width, height, volume.frames], spacing, offset, RGBA32, values);
 }
 
 function boxOf(volume: Volume, map: Heat): [number, number, number, number] {
@@ -187,7 +208,7 @@ function file(
   view.setInt32(0, HEADER, true);
   [3, ...shape, 1, 1, 1, 1].forEach((value, at) => view.setInt16(40 + 2 * at, value, true));
   view.setInt16(70, kind, true);
-  view.setInt16(72, kind === RGB24 ? 24 : kind === UINT8 ? 8 : kind === INT16 ? 16 : 32, true);
+  view.setInt16(72, kind === RGB24 ? 24 : kind === INT16 ? 16 : 32, true);
   [1, ...spacing].forEach((value, at) => view.setFloat32(76 + 4 * at, value, true));
   view.setFloat32(108, HEADER + 4, true);
   view.setFloat32(112, 1, true);

@@ -5,15 +5,6 @@ import { NVImage, Niivue, SLICE_TYPE } from "@niivue/niivue";
 import { h, number } from "./dom";
 import { type Heat, type Volume, overlaid, shrunk } from "./nifti";
 
-const HEAT = "heat";
-// Lightness rises from black over violet and orange to pale yellow: reads without colour vision.
-const STOPS = {
-  R: [0, 45, 123, 199, 243, 250, 253],
-  G: [0, 17, 34, 69, 128, 193, 248],
-  B: [0, 84, 116, 86, 57, 88, 210],
-  A: [0, 43, 85, 128, 170, 213, 255],
-  I: [0, 43, 85, 128, 170, 213, 255],
-};
 const ZOOMS: [number, number] = [0.5, 16];
 
 /** Window of the whole range of values. */
@@ -86,7 +77,6 @@ export class Stage {
       this.canvas,
       ...this.edges,
     );
-    this.niivue.addColormap(HEAT, STOPS);
     this.listen();
   }
 
@@ -135,11 +125,7 @@ export class Stage {
       url: "heat.nii",
       name: "heat.nii",
       buffer: overlaid(this.volume, maps),
-      colormap: HEAT,
       opacity: this.opacity,
-      cal_min: 0,
-      cal_max: 255,
-      trustCalMinMax: true,
     });
     this.niivue.addVolume(image);
     this.overlay = image;
