@@ -47,7 +47,7 @@ ReadRequest = Callable[[Request], Awaitable[Question]]
 """The body of a request, in parts. Raises ProblemError."""
 
 PixelsOf = Callable[[str], PixelSpec | None]
-"""How the model of a reference reads pictures; None: it reads something else. Raises ProblemError."""
+"""How the model of a reference reads pictures; None: other things. Raises ProblemError."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-_BODY: Mapping[str, Any] = {
+_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {

@@ -1,10 +1,10 @@
 """Files of a scan → one volume for display: stored values, where they lie, in what order.
 
-Owns the order of slices, the affine, and what is honest to say of both. Pixels are decoded as models
-get them, but for what is only for a model: no window, no size, no change of channels. What a file is
-called or says of a person goes nowhere.
+Owns the order of slices, the affine, and what is honest to say of both. Pixels are decoded as
+models get them, but for what is only for a model: window, size, change of channels. What a file is
+called, or says of a person, goes nowhere.
 
-Shapes: H rows, W columns, S slices. Patient coordinates are mm; DICOM's are LPS (PS3.3 C.7.6.2.1.1),
+Shapes: H rows, W columns, S slices. Coordinates are mm: DICOM's are LPS (PS3.3 C.7.6.2.1.1),
 NIfTI's are RAS.
 """
 
@@ -88,12 +88,16 @@ class Slice:
 class Displayed:
     """A gzipped NIfTI-1 file, and what is said of it.
 
-    facts  `frames`: how many slices. `window`: [centre, width], or null; `range`: least and greatest
-           value, of up to 8 stored bits all that they hold. `spacing_mm`: between rows, columns, slices; null where unknown, and then 1 in the
-           file. `placed`: the affine is the patient's; else pictures are only stacked. `even`:
-           slices are equally far apart. `invert`: low values are meant to be white. `colour`.
-           `modality`. `seen`: where a picture lies in what the model reads, see `seen_of`. `refused`:
-           parts that are no picture, and why.
+    facts  frames      how many slices.
+           window      [centre, width], or null.
+           range       least and greatest value; of up to 8 stored bits all that they hold.
+           spacing_mm  between rows, columns, slices; null where unknown, and then 1 in the file.
+           placed      the affine is the patient's; else pictures are only stacked.
+           even        slices are equally far apart.
+           invert      low values are meant to be white.
+           seen        where a picture lies in what the model reads, see `seen_of`.
+           refused     parts that are no picture, and why.
+           colour, modality
     The file's comment is the same JSON, with `slices`: [part, frame] of each.
     """
 

@@ -91,7 +91,7 @@ class Worklist:
     def page(self, asked: Asked) -> dict[str, Any]:
         """Give a page of lines, what there is of them, and what can be filtered by.
 
-        `rows`: subject_id, study_id, package, target, text_value, score (the greatest of the study's
+        `rows`: subject_id, study_id, package, target, text_value, score (greatest of the study's
         items), decision (positive if one item is), items, prediction_time, status, reason.
         Raises ProblemError (503) when a table is there but cannot be read.
         """

@@ -1,7 +1,7 @@
 """The page on a server of its own, in this process: real decoding, scores and heat maps.
 
-Models stand behind it without Ray, so that a journey takes seconds: `Pictures` of a small package of
-scans, and documents of medray's own types where a journey is about how the page shows them.
+Models stand behind it without Ray, so that a journey takes seconds: `Pictures` of a small package
+of scans, and documents of medray's own types where a journey is about how the page shows them.
 """
 
 import base64

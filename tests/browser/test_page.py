@@ -28,7 +28,7 @@ def seen(page: Page) -> Array:
 
 
 def at(shot: Array, shape: tuple[int, int], points: Array) -> Array:
-    """Colours (N,3) where pixels (row, column) of a picture of a shape are drawn: centred, whole."""
+    """Colours (N,3) where pixels (row, column) of a picture are drawn: centred, whole."""
     high, wide = shot.shape[:2]
     scale = min(high / shape[0], wide / shape[1])
     corner = np.array([high - scale * shape[0], wide - scale * shape[1]]) / 2
@@ -140,6 +140,7 @@ def test_colour_is_shown_in_its_colours(visit: Any, address: str, tmp_path: Path
 
 def test_a_heat_map_lies_where_the_model_looked(visit: Any, address: str, tmp_path: Path) -> None:
     grey = np.full((120, 200), 90, np.uint8)
+    grey[0], grey[-1] = 0, 255
     page = visit(address)
     upload(page, [png(tmp_path, grey)])
     page.click("#explain")
@@ -365,7 +366,8 @@ CONTRAST = """() => {
     if (!own || !e.checkVisibility({visibilityProperty: true}) || e.disabled) continue;
     const [a, b] = [light(rgb(e.closest("svg") ? s.fill : s.color)), light(behind(e))];
     const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    if (ratio < 4.5) low.push(`${e.tagName} ${e.className.baseVal ?? e.className}: ${e.textContent.slice(0, 30)} ${ratio.toFixed(2)}`);
+    const name = e.className.baseVal ?? e.className;
+    if (ratio < 4.5) low.push(`${e.tagName} ${name}: ${e.textContent.slice(0, 30)} ${ratio}`);
   }
   return low; }"""
 
