@@ -198,7 +198,7 @@ def _of_file(number: int, part: Part, decode_codec: DecodeFrame) -> list[Slice]:
     if header["kind"] != "dicom":
         (picture,) = decode_raster(part.data, _AS_STORED)
         values = _as_shown([picture.pixels])[0]
-        full = (0.0, 255.0) if picture.pixels.dtype == np.uint8 else None
+        full = None if _is_deep(part.data, header["kind"]) else (0.0, 255.0)
         return [Slice(number, 0, values, None, None, None, full, False, None)]
     dataset = files.parse(part.data)
     pictures = pixels.decode(dataset, _AS_STORED, decode_codec=decode_codec)
@@ -219,6 +219,11 @@ def _of_file(number: int, part: Part, decode_codec: DecodeFrame) -> list[Slice]:
         )
         for picture, values, (window, full) in zip(pictures, shown, windows, strict=True)
     ]
+
+
+def _is_deep(data: bytes, kind: str) -> bool:
+    """Whether a PNG or JPEG has more than 8 bits: only a PNG can (ISO 15948 11.2.2)."""
+    return kind == "png" and data[24] > 8
 
 
 def _as_shown(arrays: list[Array]) -> list[Array]:
@@ -292,7 +297,7 @@ def _require_alike(slices: Sequence[Slice]) -> None:
         raise ProblemError(
             HTTPStatus.UNPROCESSABLE_ENTITY,
             "mixed-shapes",
-            f"the pictures have different shapes ({said}): show one of them, or one series, at once",
+            f"the pictures have different shapes ({said}): show one of them, or one series",
         )
     if len({one.inverted for one in slices}) > 1:
         raise ProblemError(
