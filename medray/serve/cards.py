@@ -5,6 +5,7 @@ from typing import Any
 from medray.package import Package, open_package
 from medray.serve.model import ACCEPTS
 from medray.serve.routes import Route, Routes
+from medray.spec.pixels import PixelSpec
 
 _CARD = "MODEL_CARD.md"
 
@@ -51,6 +52,10 @@ class Cards:
         path = self._package(route).folder / _CARD
         card = path.read_text(encoding="utf-8") if path.exists() else None
         return {**self.of(route, routes), "card": card}
+
+    def pixels(self, route: Route) -> PixelSpec | None:
+        """How it reads pictures; None for a model of other things."""
+        return self._package(route).pixels if route.reads == "images" else None
 
     def _package(self, route: Route) -> Package:
         if route.digest not in self._packages:

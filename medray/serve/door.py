@@ -12,6 +12,7 @@ from medray.serve.access import guarded
 from medray.serve.backend import Handles
 from medray.serve.dicomweb_routes import dicomweb_router
 from medray.serve.http import Doorway, http_app
+from medray.serve.page import page_router
 from medray.serve.routes import Routes
 from medray.serve.shadow import Shadows
 from medray.spec.serve import FrontSpec
@@ -38,6 +39,8 @@ def door_app(front: FrontSpec, backend: Any, shadows: Shadows) -> Any:
     app: FastAPI = http_app(backend, front.limits)
     door: Doorway = app.state.door
     app.include_router(dicomweb_router(door))
+    if front.viewer.enabled:
+        app.include_router(page_router(front.viewer, door.read, door.pixels_of))
     shadows.metrics = door.metrics
     audit = front.audit.model_copy(update={"folder": front.audit_folder})
     tls = front.tls is not None

@@ -24,6 +24,7 @@ from medray.serve.metrics import Metrics
 from medray.serve.parts import read_request
 from medray.serve.problems import PROBLEM, ProblemError
 from medray.serve.routes import Route, Routes
+from medray.spec.pixels import PixelSpec
 from medray.spec.serve import LimitsSpec
 
 _LOG = logging.getLogger(__name__)
@@ -129,6 +130,10 @@ class Doorway:
         route = self.backend.routes.of(ref, request_id)
         note(asked, route.ref)
         return route
+
+    def pixels_of(self, ref: str) -> PixelSpec | None:
+        """How a model reads pictures; None for one of other things. Raises ProblemError."""
+        return self.cards.pixels(self.backend.routes.of(ref))
 
     async def models(self) -> Response:
         """Answer GET /v1/models."""
