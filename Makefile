@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: demo test check figures format clean
+.PHONY: demo test check figures format viewer clean
 .DEFAULT_GOAL := help
 
 help:
@@ -13,6 +13,7 @@ help:
 	@echo "make demo ARCHIVE=folder LABELS=labels.csv    the same on your own scans"
 	@echo "make test     the whole test suite"
 	@echo "make check    ruff, pyright, the architecture test"
+	@echo "make viewer   the web page from its sources in viewer/ (needs node)"
 	@echo "make figures NAME=image    (or timeline, molecules) the figures this project is judged by, value beside bar"
 
 $(READY): pyproject.toml constraints.txt
@@ -41,6 +42,9 @@ figures: $(READY)
 format: $(READY)
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+viewer:
+	@cd viewer && npm ci --no-audit --no-fund && npm run --silent check && npm run --silent build
 
 clean:
 	rm -rf runs figures .pytest_cache .ruff_cache

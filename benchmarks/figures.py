@@ -55,6 +55,15 @@ FIGURES = {
         5: "reinforce",
         6: "molecules_bad_input",
     },
+    "serving": {
+        1: "serving_parity",
+        2: "serving_overhead",
+        3: "serving_autoscale",
+        4: "serving_rolling",
+        5: "serving_faults",
+        6: "serving_access",
+        7: "serving_viewer",
+    },
 }
 
 

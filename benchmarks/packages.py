@@ -14,7 +14,12 @@ from medray.workloads import WORKLOADS
 
 
 def untrained_package(
-    folder: Path, network: str, size: int, temperature: float = 0.05, seed: int = 0
+    folder: Path,
+    network: str,
+    size: int,
+    temperature: float = 0.05,
+    seed: int = 0,
+    version: str = "1",
 ) -> str:
     """Write an imaging package of random weights.
 
@@ -24,6 +29,7 @@ def untrained_package(
     workload = WORKLOADS["imaging"]
     spec = RunSpec(
         name=f"untrained-{network}".replace("_", "-"),
+        version=version,
         params={"task": "binary", "label": "lesion", "network": network},
         ingest=IngestSpec(archive=("archive",), pixels=PixelSpec(size=(size, size))),
         output=str(folder),

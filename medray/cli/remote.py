@@ -6,11 +6,16 @@ import os
 import re
 from collections.abc import Sequence
 from datetime import datetime
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from PIL import Image
+
 from medray.cli import given
 from medray.errors import Code, UsageError
+from medray.explain.heatmap import side_by_side
 from medray.score.prediction import (
     FilePrediction,
     MoleculeAnswer,
@@ -90,10 +95,10 @@ def _images(
     if there and explain is not None:
         for one in _asked(client.explain, ref, there).explanations:
             name = there[one["part"]]
-            path = Path(explain) / (
-                f"{Path(name).stem}-{_file_id(name)[:6]}-frame{one['frame']}.png"
-            )
-            _write(path, base64.b64decode(one["overlay"]))
+            member = f"-{one['member']}" if one.get("member") else ""
+            stem = f"{Path(name).stem}-{_file_id(name)[:6]}{member}"
+            path = Path(explain) / f"{stem}-frame{one['frame']}.png"
+            _write(path, side_by_side(_pixels(one["picture"]), _pixels(one["overlay"])))
             pictures[one["part"]].append(str(path))
     told = {
         name: _file(name, rows[place], pictures[place], model["package"])
@@ -103,6 +108,11 @@ def _images(
         told[name] if name in told else _unread(name, model["package"], refused[name])
         for name in files
     ]
+
+
+def _pixels(picture: str) -> Any:
+    """uint8 (H, W) or (H, W, 3) of a PNG in base64."""
+    return np.asarray(Image.open(BytesIO(base64.b64decode(picture))))
 
 
 def _asked(verb: Any, ref: str, files: Sequence[str]) -> Any:
@@ -163,7 +173,7 @@ def _records(
         events=answer.counts["events"],
         refused=answer.counts["refused"],
         unknown=answer.counts["unknown_codes"],
-        time_unit=model.get("time_unit") or "timestamp",
+        time_unit=model["time_unit"],
     )
 
 

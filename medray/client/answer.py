@@ -15,7 +15,8 @@ class Answer:
     request_id    of every request it took.
     predictions   in the order of what was given, as the service tells them: `part` counts what was
                   given from 0 (records: `subject` the patients, in the order they are first named),
-                  `package` says which version answered.
+                  `package` says which version answered. member: which of a file's own parts, for
+                  a ZIP, and where a file was sent alone.
     explanations  of `explain`, likewise. drawings: name → SVG.
     counts        records: `events` read, `refused` rows by reason, `unknown_codes`.
     """
@@ -56,8 +57,7 @@ def joined(request_id: str, told: Iterable[tuple[list[int], Mapping[str, Any]]])
 
 
 def _placed(one: Mapping[str, Any], places: list[int]) -> dict[str, Any]:
-    """Number parts and patients as in the whole question."""
-    return {
-        **one,
-        **{name: places[one[name]] for name in ("part", "subject") if one.get(name) is not None},
-    }
+    """Number parts and patients as in the whole question. All parts of a lone file are its own."""
+    if "part" in one and len(places) == 1:
+        return {**one, "part": places[0], "member": one["part"]}
+    return {**one, **{name: places[one[name]] for name in ("part", "subject") if name in one}}

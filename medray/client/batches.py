@@ -18,22 +18,28 @@ class Piece(NamedTuple):
 
 
 def of_files(names: Sequence[str]) -> Iterator[Piece]:
-    """Files by number and size; one that is larger than a piece makes its own.
+    """Files by number and size; one that is larger than a piece makes its own, as does a ZIP.
 
-    Raises UsageError before the first piece when one of them is not there.
+    Raises UsageError before the first piece when one of them cannot be read.
     """
     try:
-        sizes = [os.stat(name).st_size for name in names]
+        sizes = [FILE_BYTES if _is_zip(name) else os.stat(name).st_size for name in names]
     except OSError as error:
         raise unreadable(error) from None
     return _of_sizes(names, sizes)
+
+
+def _is_zip(name: str) -> bool:
+    """Whether the service will see more parts in it than one."""
+    with open(name, "rb") as file:
+        return file.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
 
 
 def _of_sizes(names: Sequence[str], sizes: Sequence[int]) -> Iterator[Piece]:
     places: list[int] = []
     size = 0
     for place, mine in enumerate(sizes):
-        if places and (len(places) == FILES or size + mine > FILE_BYTES):
+        if places and (len(places) == FILES or size + max(mine, 1) > FILE_BYTES):
             yield Piece(places, [names[one] for one in places])
             places, size = [], 0
         places.append(place)

@@ -195,5 +195,5 @@ def _refused(answer: httpx.Response, request_id: str) -> ServiceError:
         remedy=_REMEDIES.get(status, ""),
         status=status,
         kind=str(problem.get("type", "")).rpartition(":")[2],
-        request_id=answer.headers.get("x-request-id", request_id),
+        request_id=(answer.headers.get_list("x-request-id") or [request_id])[0],
     )

@@ -80,9 +80,14 @@ def encode_png(picture: Array) -> bytes:
 
 def heatmap_png(picture: Array, heatmap: Array, strength: float = 0.6) -> bytes:
     """Picture and overlay side by side as PNG bytes; small pictures are enlarged to be seen."""
-    plain = as_uint8(picture).reshape(*picture.shape[:2], -1)
+    return side_by_side(as_uint8(picture), overlay(picture, heatmap, strength))
+
+
+def side_by_side(picture: Array, laid_over: Array) -> bytes:
+    """PNG bytes of a picture, uint8 (H, W) or (H, W, 1 or 3), and its overlay (H, W, 3)."""
+    plain = picture.reshape(*picture.shape[:2], -1)
     left = np.broadcast_to(plain, (*plain.shape[:2], 3))
-    both = np.concatenate([left, overlay(picture, heatmap, strength)], axis=1)
+    both = np.concatenate([left, laid_over], axis=1)
     factor = max(1, -(-SMALLEST_SIDE // max(1, min(plain.shape[:2]))))
     return encode_png(both.repeat(factor, axis=0).repeat(factor, axis=1))
 

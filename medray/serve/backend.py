@@ -66,6 +66,8 @@ class Handles:
         """Nothing, when all that rests in memory answers. Raises ProblemError."""
         if time.monotonic() - self._ready_at < _FRESH_S:
             return
+        if not self.routes.every:
+            raise _unavailable("not-ready", "the door has not been told of its models yet")
         resting = [one for one in self.routes.every if one.resting]
         try:
             async with asyncio.timeout(_READY_S):

@@ -30,6 +30,7 @@ class Cards:
             "workload": package.workload,
             "reads": route.reads,
             "accepts": list(ACCEPTS[route.reads]),
+            "time_unit": _time_unit(package),
             "targets": [
                 {
                     "name": name,
@@ -55,3 +56,11 @@ class Cards:
         if route.digest not in self._packages:
             self._packages[route.digest] = open_package(route.uri)
         return self._packages[route.digest]
+
+
+def _time_unit(package: Package) -> str | None:
+    """What times of events are told in (`Timelines.time_unit`); None where there are none."""
+    if package.records is None:
+        return None
+    units = [one.time_unit for one in package.records.sources if one.time_unit != "timestamp"]
+    return units[0] if units else "timestamp"

@@ -82,6 +82,9 @@ class ModelDocument(_Document):
     workload: str
     reads: Literal["images", "records", "molecules"]
     accepts: list[str]
+    time_unit: str | None = Field(
+        default=None, description="Records: `timestamp`, or what numbers count from each start."
+    )
     targets: list[Target]
     replicas: dict[str, int] | None = None
     card: str | None = None

@@ -93,7 +93,7 @@ class Doorway:
         """Answer POST …/predict."""
         started = time.perf_counter()
         request_id = request_id_of(asked)
-        route = self.backend.routes.of(ref, request_id)
+        route = self._routed(asked, ref, request_id)
         request = await self.read(asked)
         read = time.perf_counter()
         answer = await self.ask(asked, route, request)
@@ -116,7 +116,7 @@ class Doorway:
         from medray.serve.explained import as_accepted
 
         request_id = request_id_of(asked)
-        route = self.backend.routes.of(ref, request_id)
+        route = self._routed(asked, ref, request_id)
         request = await self.read(asked)
         with self.metrics.asked(route, "explain"):
             found = await self.backend.explain(route, Request(parts=request.parts, target=target))
@@ -124,16 +124,22 @@ class Doorway:
         named = {"request_id": request_id, "model": route.name, "version": route.version}
         return await asyncio.to_thread(as_accepted, accept, route, request, found, named)
 
+    def _routed(self, asked: Asked, ref: str, request_id: str) -> Route:
+        """Which version answers; the audit is told before anything can go wrong."""
+        route = self.backend.routes.of(ref, request_id)
+        note(asked, route.ref)
+        return route
+
     async def models(self) -> Response:
         """Answer GET /v1/models."""
         routes = self.backend.routes
         told = [await asyncio.to_thread(self.cards.of, one, routes) for one in routes.every]
         return as_json({"models": told})
 
-    async def model(self, ref: str) -> Response:
+    async def model(self, asked: Asked, ref: str) -> Response:
         """Answer GET /v1/models/{ref}."""
         routes = self.backend.routes
-        route = routes.of(ref)
+        route = self._routed(asked, ref, "")
         told = await asyncio.to_thread(self.cards.whole, route, routes)
         return as_json({**told, "replicas": await self.backend.running(route)})
 
@@ -172,8 +178,8 @@ def _models(app: FastAPI, door: Doorway) -> None:
         responses=documents.problems(401, 403, 404, 422, 429),
         summary="One version, with its model card",
     )
-    async def model(ref: Ref) -> Response:
-        return await door.model(ref)
+    async def model(ref: Ref, asked: Asked) -> Response:
+        return await door.model(asked, ref)
 
     @app.post(
         "/v1/models/{ref}/predict",
@@ -227,35 +233,40 @@ def _health(app: FastAPI, door: Doorway) -> None:
 
 
 def _problems(app: FastAPI) -> None:
-    async def problem(_: Asked, error: Exception) -> Response:
-        assert isinstance(error, ProblemError)  # noqa: S101 - what it is registered for
-        return as_problem(error)
+    def answered(asked: Asked, problem: ProblemError) -> Response:
+        asked.scope.setdefault("medray.audit", {})["problem"] = problem.kind
+        return as_problem(problem)
 
-    async def invalid(_: Asked, error: Exception) -> Response:
+    async def problem(asked: Asked, error: Exception) -> Response:
+        assert isinstance(error, ProblemError)  # noqa: S101 - what it is registered for
+        return answered(asked, error)
+
+    async def invalid(asked: Asked, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101
         errors = [
             {"pointer": "/".join(map(str, one["loc"])), "detail": one["msg"]}
             for one in error.errors()
         ]
         detail = "the address or a header is not as it must be"
-        return as_problem(
-            ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-request", detail, errors)
+        return answered(
+            asked, ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-request", detail, errors)
         )
 
-    async def http(_: Asked, error: Exception) -> Response:
+    async def http(asked: Asked, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101
         status = HTTPStatus(error.status_code)
         kind = status.phrase.lower().replace(" ", "-")
         headers = dict(error.headers or {})
-        return as_problem(
-            ProblemError(status, kind, f"{status.phrase}; see /openapi.json", headers=headers)
+        return answered(
+            asked,
+            ProblemError(status, kind, f"{status.phrase}; see /openapi.json", headers=headers),
         )
 
-    async def failed(_: Asked, error: Exception) -> Response:
+    async def failed(asked: Asked, error: Exception) -> Response:
         # the boundary: nothing of the request may reach the answer or the log
         _LOG.error("a request failed: %s", type(error).__name__)
-        return as_problem(
-            ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "failed", "the request failed")
+        return answered(
+            asked, ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "failed", "the request failed")
         )
 
     app.add_exception_handler(ProblemError, problem)
@@ -269,7 +280,7 @@ def request_id_of(asked: Asked) -> str:
     return str(asked.scope.get("medray.request_id", ""))
 
 
-def note(asked: Asked, package: str, items: Sequence[Mapping[str, Any]]) -> None:
+def note(asked: Asked, package: str, items: Sequence[Mapping[str, Any]] = ()) -> None:
     """Tell the audit what was answered, by pseudonym."""
     audit = asked.scope.setdefault("medray.audit", {})
     audit["package"] = package

@@ -1,62 +1,100 @@
-"""A model behind Ray Serve: over HTTP the score that the Predictor gives."""
+"""A service as people run it: `medray serve` in a process of its own, asked over HTTP."""
 
 import json
+import os
+import signal
 import socket
-import urllib.request
-import warnings
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+import untrained
+from scans import scan
+from serving import ward
 
-from medray.ingest import sources, tables
-from medray.privacy.pseudonyms import load_key
-from medray.score.predictor import Predictor
-from medray.score.timelines import Timelines
+from medray import api
 from medray.spec.models import RunSpec
 
 pytestmark = pytest.mark.slow
+DICOM = {"Content-Type": "application/dicom"}
 
 
-@pytest.fixture
-def port(tiny_records: tuple[Path, RunSpec], ray_cluster: None) -> Iterator[int]:
-    """Where the session's model is served."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Serve's own use of pydantic
-        from ray import serve
+class Running:
+    """The process, its file, and what it said."""
 
-        from medray.serve.app import Settings, build
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        number = free.getsockname()[1]
-    package = str(tiny_records[0] / "run" / "package")
-    serve.start(http_options={"host": "127.0.0.1", "port": number})
-    serve.run(build(Settings(package=package)), name="tiny")
-    yield number
-    serve.shutdown()
+    def __init__(self, folder: Path, *packages: str, **more: Any) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.folder, self.url = folder, f"http://127.0.0.1:{self.port}"
+        self.file = ward(folder, *packages, port=self.port, **more)
+        self.log = folder / "serve.log"
+        command = [sys.executable, "-m", "medray", "serve", str(self.file)]
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+
+    def wait(self, path: str = "/readyz", seconds: float = 180) -> None:
+        """Until it answers."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if self.process.poll() is not None:
+                break
+            try:
+                if httpx.get(self.url + path).status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.2)
+        raise AssertionError(self.log.read_text())
+
+    def end(self) -> int:
+        """Ctrl-C, as a process manager says it; its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(120)
 
 
-def _post(port: int, name: str, body: Any) -> tuple[int, dict[str, Any]]:
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/v1/models/{name}/predict",
-        json.dumps(body).encode(),
-        {"Content-Type": "application/json"},
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, json.load(error)
+@pytest.fixture(scope="module")
+def service(
+    tmp_path_factory: pytest.TempPathFactory, tiny_records: tuple[Path, RunSpec]
+) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("ward")
+    scans = untrained.imaging(folder / "one")
+    records = str(tiny_records[0] / "run" / "package")
+    running = Running(folder, scans, records)
+    running.wait()
+    yield running
+    if running.process.poll() is None:
+        running.process.kill()
+        running.process.wait()
 
 
-def test_online_is_what_everywhere_is(port: int, tiny_records: tuple[Path, RunSpec]):
-    spec = tiny_records[1].records
-    assert spec is not None
-    found = tables.read(sources.units_of(spec), spec, load_key())
-    model = Timelines(Predictor(str(tiny_records[0] / "run" / "package")))
-    scores = {row.subject_id: row.score for row in model.predict(found.events)}
+def _ask(service: Running, data: bytes, ref: str = "scans") -> httpx.Response:
+    url = f"{service.url}/v1/models/{ref}/predict"
+    return httpx.post(url, content=data, headers=DICOM, timeout=60)
+
+
+def _answer(service: Running, data: bytes) -> dict[str, Any]:
+    answer = _ask(service, data)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_online_is_what_everywhere_is(service: Running, tmp_path: Path):
+    for number in range(6):
+        file = tmp_path / f"{number}.dcm"
+        file.write_bytes(scan(number))
+        (expected,) = api.predict(str(service.folder / "one" / "package"), [str(file)])
+        (item,) = _answer(service, scan(number))["predictions"]
+        assert item["scores"][0]["score"] == expected.rows[0].score  # to the bit
+
+
+def test_records_of_a_patient_online(service: Running, tiny_records: tuple[Path, RunSpec]):
     lines = (tiny_records[0] / "events" / "part-0.csv").read_text().splitlines()[1:]
     mine = [line.split(",") for line in lines if line.startswith("p7,")]
     events = [
@@ -69,9 +107,136 @@ def test_online_is_what_everywhere_is(port: int, tiny_records: tuple[Path, RunSp
         }
         for _, hours, code, value in mine
     ]
-    status, said = _post(port, "tiny_records", {"events": events})
-    assert status == 200
-    (item,) = said["predictions"]
-    assert item["scores"][0]["score"] == scores[item["subject_id"]]  # to the bit
-    status, said = _post(port, "other", {"events": events})
-    assert (status, said["type"]) == (404, "urn:medray:problem:no-such-model")
+    answer = httpx.post(
+        f"{service.url}/v1/models/tiny_records/predict", json={"events": events}, timeout=60
+    )
+    table = service.folder / "asked.csv"
+    table.write_text("\n".join(["patient,hours,code,value", *map(",".join, mine)]))
+    (expected,) = api.predict(str(tiny_records[0] / "run" / "package"), [str(table)])
+    assert answer.status_code == 200, answer.text
+    (item,) = answer.json()["predictions"]
+    assert item["scores"][0]["score"] == expected.rows[0].score
+    assert "p7" not in answer.text
+
+
+def test_what_was_asked_is_in_the_audit_by_pseudonym(service: Running):
+    answer = _answer(service, scan(1))
+    lines = [
+        json.loads(line)
+        for file in (service.folder / "out" / "audit").glob("*.jsonl")
+        for line in file.read_text().splitlines()
+    ]
+    (mine,) = [one for one in lines if one.get("request_id") == answer["request_id"]]
+    assert mine["package"] == answer["package"]
+    assert mine["items"] == [[answer["predictions"][0]["item_id"], "ok"]]
+
+
+def test_the_door_is_on_loopback_alone(service: Running):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outward:
+        outward.connect(("192.0.2.1", 9))  # no packet is sent
+        mine = outward.getsockname()[0]
+    if mine.startswith("127."):
+        return  # a machine without another address
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection((mine, service.port), timeout=5).close()
+
+
+def test_a_new_version_takes_over_without_a_failed_request(service: Running):
+    first = _answer(service, scan(2))
+    new = untrained.imaging(service.folder / "two", version="2", seed=5)
+    seen: list[tuple[int, str]] = []
+    done = threading.Event()
+
+    def load() -> None:
+        with httpx.Client(timeout=60) as door:
+            while not done.is_set():
+                answer = door.post(
+                    f"{service.url}/v1/models/scans/predict", content=scan(2), headers=DICOM
+                )
+                said = answer.json().get("version", answer.text)
+                seen.append((answer.status_code, said))
+
+    threads = [threading.Thread(target=load) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    spec = json.loads(service.file.read_text())
+    spec["models"][0]["package"] = new
+    service.file.write_text(json.dumps(spec))
+    service.process.send_signal(signal.SIGHUP)
+    end = time.monotonic() + 120
+    while time.monotonic() < end and not any(version == "2" for _, version in seen[-4:]):
+        time.sleep(0.2)
+    time.sleep(4)  # until the old one has gone
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert [one for one in seen if one[0] != 200] == []
+    assert {version for _, version in seen} == {"1", "2"}
+    second = _answer(service, scan(2))
+    assert second["version"] == "2"
+    assert second["predictions"][0]["scores"] != first["predictions"][0]["scores"]
+    gone = _ask(service, scan(2), "scans@1")
+    assert (gone.status_code, gone.json()["type"]) == (404, "urn:medray:problem:no-such-version")
+
+
+def test_a_wrong_file_changes_nothing(service: Running):
+    good = service.file.read_text()
+    service.file.write_text(good.replace('"package"', '"pakage"', 1))
+    service.process.send_signal(signal.SIGHUP)
+    end = time.monotonic() + 30
+    while time.monotonic() < end and "nothing was changed" not in service.log.read_text():
+        time.sleep(0.1)
+    assert "did you mean 'package'" in service.log.read_text()
+    assert _ask(service, scan(2)).status_code == 200
+    service.file.write_text(good)
+
+
+def test_a_replica_that_dies_fails_no_request(service: Running):
+    pids = _replicas("scans--2")
+    assert len(pids) == 1
+    statuses: list[int] = []
+    done = threading.Event()
+
+    def load() -> None:
+        with httpx.Client(timeout=60) as door:
+            while not done.is_set():
+                url = f"{service.url}/v1/models/scans/predict"
+                answer = door.post(url, content=scan(2), headers=DICOM)
+                if answer.status_code == 503:  # what a client does that tries once more
+                    time.sleep(float(answer.headers["Retry-After"]))
+                    answer = door.post(url, content=scan(2), headers=DICOM)
+                statuses.append(answer.status_code)
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    time.sleep(1)
+    os.kill(pids[0], signal.SIGKILL)
+    end = time.monotonic() + 90
+    while time.monotonic() < end and not set(_replicas("scans--2")) - set(pids):
+        time.sleep(0.2)
+    time.sleep(5)
+    done.set()
+    thread.join()
+    assert set(statuses) == {200}
+
+
+def _replicas(name: str) -> list[int]:
+    """Process ids of the replicas of a model."""
+    found: list[int] = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            title = (folder / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if title.startswith(f"ray::ServeReplica:{name}--".encode()):
+            found.append(int(folder.name))
+    return found
+
+
+def test_the_end_is_orderly(service: Running):
+    assert service.end() == 0
+    with pytest.raises(httpx.TransportError):
+        httpx.get(f"{service.url}/healthz")
+    said = service.log.read_text()
+    assert f"serving on {service.url}" in said
+    assert "Traceback" not in said

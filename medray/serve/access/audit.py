@@ -78,6 +78,8 @@ class Audit:
                 self._append({"time": _said(now), **content})
             except OSError as error:
                 raise AuditError(error.strerror or type(error).__name__) from None
+            except (TypeError, ValueError):  # from an app that stated what it must not
+                raise AuditError("what is to be recorded is no JSON") from None
 
     def close(self) -> None:
         """Write through to the disk, and end."""
@@ -117,10 +119,12 @@ class Audit:
         descriptor = self._descriptor
         if descriptor is None:
             raise AuditError("the record is closed")
-        line = json.dumps({"before": self._before, **content}, ensure_ascii=False).encode()
+        text = json.dumps({"before": self._before, **content}, ensure_ascii=False)
+        line = text.encode(errors="backslashreplace")  # half a surrogate pair, as JSON escapes it
         try:
-            if os.write(descriptor, line + b"\n") <= len(line):
-                raise OSError(0, "the disk is full")
+            left = memoryview(line + b"\n")
+            while left:  # a disk that is getting full takes a part, and says so at the next
+                left = left[os.write(descriptor, left) :]
         except OSError:
             os.ftruncate(descriptor, self._size)  # no half lines
             raise

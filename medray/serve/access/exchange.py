@@ -118,8 +118,8 @@ class Exchange:
             "client": self._client,
             "method": self._method if self._method in _METHODS else "other",
             "route": self.route and self.route.template,
-            # What no model is called may be anything that the caller wrote.
-            "model": None if status == HTTPStatus.NOT_FOUND else self.model,
+            # What no model is called may be anything that the caller wrote, a patient's name too.
+            "model": self.model if stated["package"] else None,
             "status": status,
             **stated,
             "items": [list(one) for one in stated["items"] or ()],

@@ -38,7 +38,8 @@ def guarded(
     host   that the service listens on; tls: whether its callers reach it by https alone.
     The app finds in its scope `medray.request_id`, `medray.caller` (a Caller; None where anybody
     may ask), and `medray.audit`, a dict in which it says of its answer, before that starts:
-    package, items ([pseudonym, outcome] each), outcome, problem (the kind, where it answers one).
+    package (once it knows which model is meant: else the name asked for is not recorded), items
+    ([pseudonym, outcome] each), outcome, problem (the kind, where it answers one).
     Raises UsageError where nobody could be known or nothing recorded.
     """
     folder = None if audit.folder is None else local_folder(audit.folder)

@@ -29,6 +29,7 @@ PAUSE_S = 30.0  # between two fetches
 _TIMEOUT_S = 5.0
 _MOST_BYTES = 1 << 20
 _NAME = 128
+_RSA_BITS = 2048  # RFC 7518 3.3
 
 
 _TYPES = {"RS": "RSA", "PS": "RSA", "ES": "EC", "Ed": "OKP"}  # RFC 7518 3.1, 6.1; RFC 8037 3.1
@@ -154,7 +155,7 @@ class Oidc:
             raise RefusedTokenError("the token is too long")
         try:
             header = jwt.get_unverified_header(token)
-        except jwt.PyJWTError:
+        except (jwt.PyJWTError, RecursionError):  # the latter from versions before 2.15
             raise RefusedTokenError("the token is neither one of ours nor a JWT") from None
         algorithm = header.get("alg")
         # Before any key is looked for: `none`, and an HMAC with a public key as its secret, are
@@ -241,6 +242,8 @@ def _key(entry: Any) -> Key | None:
     try:
         public = jwt.PyJWK(entry).key
     except (jwt.PyJWTError, ValueError, TypeError):
+        return None
+    if entry["kty"] == "RSA" and public.key_size < _RSA_BITS:
         return None
     return Key(entry.get("kid"), entry["kty"], entry.get("alg"), public)
 
