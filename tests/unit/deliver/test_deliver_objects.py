@@ -331,6 +331,44 @@ def test_odd_values_of_a_header_never_end_in_an_invalid_object(name: str, day: s
     assert "ä" in made.DerivationDescription
 
 
+SEEDS = [real(name) for name in ("CR", "CT_small.dcm", "MR_small.dcm", "693_J2KI.dcm")]
+
+
+@settings(max_examples=60)
+@given(
+    st.sampled_from(SEEDS),
+    st.dictionaries(st.integers(132, 1800), st.integers(0, 255), min_size=1, max_size=8),
+)
+def test_a_damaged_header_is_refused_or_gives_valid_objects(seed: bytes, damage: dict[int, int]):
+    data = bytearray(seed)
+    for at, byte in damage.items():
+        data[at % len(seed)] = byte
+    try:
+        source = read_source(bytes(data))
+    except RejectError:
+        return
+    item = Item(source, 0, (MALIGNANT,))
+    made = [*structured_reports([item], BY, KEY), secondary_capture(
+        source, OVERLAY, frame=0, target="x", by=BY, key=KEY
+    )]  # fmt: skip
+    for one in made:
+        assert _read(one).StudyInstanceUID == source.study_instance_uid
+
+
+def test_how_a_patient_was_made_unknown_is_still_told():
+    source = read_source(radiograph())
+    code = Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "113100", "DCM", "Basic"
+    code.PatientName = "Doe^Jane"  # has no business there
+    source.header.PatientIdentityRemoved = "YES"
+    source.header.DeidentificationMethodCodeSequence = [code]
+    data = secondary_capture(source, OVERLAY, frame=0, target="x", by=BY, key=KEY)
+    (told,) = _read(data).DeidentificationMethodCodeSequence
+    assert (told.CodeValue, told.CodingSchemeDesignator) == ("113100", "DCM")
+    assert "PatientName" not in told
+    assert not errors(data)
+
+
 def test_text_in_another_alphabet_becomes_utf_8():
     source = _reread(real("CT_small.dcm"))
     source.SpecificCharacterSet, source.PatientName = "ISO_IR 100", "Äneas^Rüdiger"
@@ -357,6 +395,7 @@ def test_times_are_told_in_the_zone_of_the_study():
     [
         (lambda ds: ds.pop("StudyInstanceUID"), Code.MISSING_ATTRIBUTE),
         (lambda ds: ds.add_new(0x00080018, "LO", "not a uid"), Code.INVALID_ATTRIBUTE),
+        (lambda ds: ds.add_new(0x0020000D, "LO", "1.2.03"), Code.INVALID_ATTRIBUTE),  # PS3.5 9.1
     ],
 )
 def test_an_instance_without_uids_is_refused(change: Any, code: Code):
