@@ -15,6 +15,8 @@ REAL = (
     "MR_small.dcm",  # MR, implicit
     "MR_small_bigendian.dcm",  # MR, big endian
     "JPEG2000.dcm",  # NM
+    "examples_overlay.dcm",  # MR of a head
+    "J2K_pixelrep_mismatch.dcm",  # CT of a head
     "examples_rgb_color.dcm",  # US, RGB
     "examples_ybr_color.dcm",  # US, YBR, 30 frames
     "examples_palette.dcm",  # US, palette

@@ -1,5 +1,6 @@
 """A heat map → a Secondary Capture in the study of its image (PS3.3 A.8.1)."""
 
+import re
 import textwrap
 from datetime import datetime
 
@@ -27,6 +28,12 @@ Array = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 SERIES_NUMBER = 9902
 _SMALLEST_SIDE = 256  # smaller pictures are enlarged, so that what stands below them can be read
 _LINE, _LETTER = 16, 7  # pixels
+# PS3.16 annex L: parts that are none of a pair, those that are examined most
+_UNPAIRED_PARTS = """
+    ABDOMEN BLADDER BRAIN CHEST CSPINE HEAD HEART LIVER LSPINE NECK PELVIS PROSTATE SKULL TSPINE
+    UTERUS
+"""
+_UNPAIRED = frozenset(_UNPAIRED_PARTS.split())
 _WIDEST = 10_000  # of a picture's side
 
 
@@ -73,14 +80,10 @@ def _add_names(
 
 def _add_image(made: Dataset, source: Source, frame: int, when: tuple[str, str]) -> None:
     """General Series and Image, SC Equipment and Image (C.7.3.1, C.7.6.1, C.8.6)."""
-    # Type 2C: empty where a side is not told, wrong to leave out where the part is one of a pair
-    sides = (source.text("Laterality"), source.text("ImageLaterality"))
-    made.Laterality = next((side for side in sides if side in ("L", "R")), "")
-    if part := source.text("BodyPartExamined"):
-        made.BodyPartExamined = part
+    _add_side(made, source)
     made.ImageType = ["DERIVED", "SECONDARY"]
     number = source.text("InstanceNumber")
-    whole = source.frames == 1 and number.isascii() and number.isdigit()
+    whole = source.frames == 1 and re.fullmatch("[0-9]{1,9}", number)
     made.InstanceNumber = int(number) if whole else frame + 1
     made.PatientOrientation = ""
     made.ConversionType = "WSD"
@@ -99,6 +102,21 @@ def _add_image(made: Dataset, source: Source, frame: int, when: tuple[str, str])
     origin = reference(source, frame)
     origin.PurposeOfReferenceCodeSequence = [purpose]
     made.SourceImageSequence = [origin]
+
+
+def _add_side(made: Dataset, source: Source) -> None:
+    """Laterality is type 2C (C.7.3.1): it must stand where the part is one of a pair, only there.
+
+    The part is told where that leaves no doubt; of others the side is empty: not known.
+    """
+    told = (source.text("Laterality"), source.text("ImageLaterality"))
+    side = next((one for one in told if one in ("L", "R")), "")
+    part = source.text("BodyPartExamined").upper()
+    alone = part in _UNPAIRED
+    if not (alone and not side):
+        made.Laterality = side
+    if alone != bool(side) and re.fullmatch("[A-Z0-9_ ]{1,16}", part):
+        made.BodyPartExamined = part
 
 
 def _add_pixels(made: Dataset, picture_HW3: Array) -> None:

@@ -5,7 +5,6 @@ that cannot be what its attribute says is left empty, never carried on.
 """
 
 import re
-from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from io import BytesIO
@@ -13,7 +12,8 @@ from io import BytesIO
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.multival import MultiValue
-from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.sequence import Sequence
+from pydicom.uid import RE_VALID_UID, UID, ExplicitVRLittleEndian
 
 from medray import __version__
 from medray.dicom.files import parse, quiet
@@ -45,7 +45,14 @@ _TYPE_3 = (
     "PatientAge",
     "TimezoneOffsetFromUTC",
 )
-_SEQUENCES = ("DeidentificationMethodCodeSequence", "IssuerOfAccessionNumberSequence")
+_SEQUENCES = {
+    "DeidentificationMethodCodeSequence": ("CodeValue", "CodingSchemeDesignator", "CodeMeaning"),
+    "IssuerOfAccessionNumberSequence": (
+        "LocalNamespaceEntityID",
+        "UniversalEntityID",
+        "UniversalEntityIDType",
+    ),
+}
 _FORMS = {  # PS3.5 6.2
     "PatientBirthDate": r"\d{8}",
     "StudyDate": r"\d{8}",
@@ -57,7 +64,6 @@ _FORMS = {  # PS3.5 6.2
     "TimezoneOffsetFromUTC": r"[+-](0\d|1[0-4])[0-5]\d",
 }
 _UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
-_UID = re.compile(r"[0-9.]{1,64}", re.ASCII)
 # Image classes without a Multi-frame Module (PS3.3 table A.1-1): a reference names no frame of them
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 _ONE_FRAME_TAILS = """
@@ -98,10 +104,7 @@ class Source:
 
     def text(self, keyword: str) -> str:
         """An attribute as text; "" where it is absent or cannot be what it should."""
-        value = value_of(self.header, keyword)
-        if isinstance(value, MultiValue):
-            value = value[0]
-        text = "" if value is None or value is INVALID else str(value).replace("\0", "").strip()
+        text = _text(self.header, keyword)
         if keyword.endswith("Date"):
             text = text.replace(".", "")  # old writers: PS3.5 6.2
         form = _FORMS.get(keyword)
@@ -121,7 +124,7 @@ def read_source(data: bytes) -> Source:
         if value is None:
             raise RejectError(Code.MISSING_ATTRIBUTE, keyword)
         uids.append(str(value).strip("\0 "))
-        if not _UID.fullmatch(uids[-1]):
+        if len(uids[-1]) > 64 or not re.fullmatch(RE_VALID_UID, uids[-1]):  # PS3.5 9.1
             raise RejectError(Code.INVALID_ATTRIBUTE, keyword)
     frames = value_of(header, "NumberOfFrames")
     return Source(header, *uids, frames=int(frames) if isinstance(frames, int) else 1)
@@ -137,9 +140,31 @@ def add_patient_and_study(made: Dataset, source: Source) -> None:
         for keyword in _TYPE_3:
             if text := source.text(keyword):
                 setattr(made, keyword, text)
-        for keyword in _SEQUENCES:
-            if source.header.get(keyword):
-                setattr(made, keyword, deepcopy(source.header[keyword].value))
+        for keyword, members in _SEQUENCES.items():
+            if items := _copied(source.header, keyword, members):
+                setattr(made, keyword, items)
+
+
+def _text(ds: Dataset, keyword: str) -> str:
+    value = value_of(ds, keyword)
+    if isinstance(value, MultiValue):
+        value = value[0]
+    odd = value is None or value is INVALID or isinstance(value, Sequence | bytes)
+    return "" if odd else str(value).replace("\0", "").strip()
+
+
+def _copied(ds: Dataset, keyword: str, members: tuple[str, ...]) -> list[Dataset]:
+    """Items of a sequence, with those of the members that they have."""
+    held = value_of(ds, keyword)
+    made: list[Dataset] = []
+    for item in held if isinstance(held, Sequence) else ():
+        copied = Dataset()
+        for member in members:
+            if text := _text(item, member):
+                setattr(copied, member, text)
+        if len(copied):
+            made.append(copied)
+    return made
 
 
 def add_equipment(made: Dataset, by: Algorithm) -> None:

@@ -169,6 +169,13 @@ def _patient_of(resource: Resource) -> str | None:
     return found.group(1) if found else None
 
 
+def patient_of(resource: Resource) -> str | None:
+    """Name of the patient that a resource is of, or is about; None where it names none."""
+    if resource.get("resourceType") == "Patient":
+        return _text(resource.get("id"))
+    return _patient_of(resource)
+
+
 def _code(concept: Any) -> str | None:
     """`SYSTEM//CODE` of the first coding of a system in SYSTEMS, else of the first."""
     holder = _object(concept)

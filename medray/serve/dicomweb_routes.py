@@ -80,6 +80,7 @@ async def _store(
 ) -> Response:
     kind = _wanted(accept)
     route = _route(door, model, request_id_of(asked))
+    note(asked, route.ref)
     _taken(asked.headers.get("content-type", ""))
     request = await door.read(asked)
     if any(part.kind != "file" for part in request.parts):
@@ -93,7 +94,6 @@ async def _predictions(
     door: Doorway, asked: Asked, route: Route, offered: Offer
 ) -> list[dict[str, Any]]:
     if not offered.request.parts:
-        note(asked, route.ref, [])
         return []
     answer = await door.ask(asked, route, offered.request)
     return answer["predictions"]

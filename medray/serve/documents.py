@@ -135,6 +135,12 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
+def also(*kinds: str) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that answers in these kinds, too, where they are accepted."""
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    return {200: {"content": dict.fromkeys(kinds, binary)}}
+
+
 def bodies(*kinds: str) -> dict[str, Any]:
     """The `openapi_extra` of a route that reads its body itself."""
     of: dict[str, Any] = {

@@ -43,9 +43,11 @@ _BODIES = (
     "image/jpeg",
     "application/zip",
     "multipart/form-data",
+    "multipart/related",
     "application/json",
     "application/fhir+json",
 )
+_PICTURES = ("image/png", "application/dicom", "multipart/related")
 _REFUSED = documents.problems(400, 401, 403, 404, 408, 413, 415, 422, 429, 503, 504)
 
 
@@ -199,7 +201,7 @@ def _models(app: FastAPI, door: Doorway) -> None:
     @app.post(
         "/v1/models/{ref}/explain",
         response_model=documents.Explanations,
-        responses={**_REFUSED, **documents.problems(406)},
+        responses={**_REFUSED, **documents.problems(406), **documents.also(*_PICTURES)},
         openapi_extra=documents.bodies(*_BODIES),
         summary="What the score rests on",
     )

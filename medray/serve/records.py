@@ -6,6 +6,7 @@ pseudonyms, and number the patients in the order in which the request first name
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from http import HTTPStatus
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -16,15 +17,17 @@ from medray.ingest import tables
 from medray.ingest.shards import subject_number
 from medray.package import Package
 from medray.privacy.pseudonyms import load_key
-from medray.records.events import normalise
+from medray.records.events import Batch, normalise
+from medray.records.fhir import normalise as normalise_fhir
 from medray.report.timeline import timeline_svg
 from medray.score.explanation import explain_item
 from medray.score.predictor import Predictor
 from medray.score.timelines import Asked, Prepared, Timelines
+from medray.serve import fhir
 from medray.serve.asked import Explained, Request
 from medray.serve.messages import Question, moments_of, name_of, parsed, table_of
 from medray.serve.model import not_read, said, thresholds
-from medray.serve.problems import unprocessable
+from medray.serve.problems import ProblemError, unprocessable
 from medray.spec.records import RecordSource
 
 _MEDS = RecordSource(format="meds", path=())
@@ -38,6 +41,15 @@ class Patients(NamedTuple):
 
     prepared: Prepared
     numbers: Mapping[str, int]
+    counts: Mapping[str, Any]
+
+
+class _Given(NamedTuple):
+    """What a request says, whichever way: events, patients in its order, when to predict."""
+
+    batch: Batch
+    named: Sequence[str]
+    asked: Asked
     counts: Mapping[str, Any]
 
 
@@ -61,8 +73,23 @@ class RecordsModel:
         if len(request.parts) != 1 or request.parts[0].kind == "file":
             raise not_read(self.package, "records")
         (part,) = request.parts
+        given = self._fhir(part.data) if part.kind == "fhir" else self._meds(part.data)
+        alone = {"source": 0, "file": 0}
+        found = tables.collect([(given.batch, partial(subject_number, self._key), alone)])
+        return Patients(
+            prepared=self._timelines.prepare(found.events, given.asked, found.silent),
+            numbers={self._subject(name): at for at, name in enumerate(dict.fromkeys(given.named))},
+            counts={
+                "events": found.events.num_rows,
+                "refused": dict(found.refused),
+                "unknown_codes": self._timelines.unknown(found.codes),
+                **given.counts,
+            },
+        )
+
+    def _meds(self, body: bytes) -> _Given:
         unit = self._timelines.time_unit
-        question = parsed(part.data, Question)
+        question = parsed(body, Question)
         table = table_of(question.events, unit, self._static)
         asked: Asked = "latest"
         named = [name_of(event) for event in question.events]
@@ -74,17 +101,20 @@ class RecordsModel:
                 times.setdefault(self._subject(name), []).append(micros)
             asked = times
         batch = normalise(table, _MEDS, self._records.codes, self._records.drop)
-        alone = {"source": 0, "file": 0}
-        found = tables.collect([(batch, partial(subject_number, self._key), alone)])
-        return Patients(
-            prepared=self._timelines.prepare(found.events, asked, found.silent),
-            numbers={self._subject(name): at for at, name in enumerate(dict.fromkeys(named))},
-            counts={
-                "events": found.events.num_rows,
-                "refused": dict(found.refused),
-                "unknown_codes": self._timelines.unknown(found.codes),
-            },
-        )
+        return _Given(batch, named, asked, {})
+
+    def _fhir(self, body: bytes) -> _Given:
+        unit = self._timelines.time_unit
+        if unit != "timestamp":
+            raise ProblemError(
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                "invalid-time",
+                f"the model's records count {unit} from the patient's own start, and FHIR has "
+                "dates: send events as application/json",
+            )
+        found = fhir.resources(body)
+        batch = normalise_fhir(found.lines, self._records.codes, self._records.drop)
+        return _Given(batch, found.patients, "latest", {"not_used": dict(batch.not_used)})
 
     def answer(self, several: Sequence[Patients]) -> list[dict[str, Any]]:
         """An object per patient and moment, and what of the events was not read."""

@@ -354,6 +354,9 @@ def test_the_routes_are_in_the_openapi_document(address: str):
         assert {"200", "202", "409", "400", "415"} <= set(told["responses"])
         assert "multipart/related" in told["requestBody"]["content"]
         assert "application/dicom+json" in told["responses"]["200"]["content"]
+    explained = paths["/v1/models/{ref}/explain"]["post"]["responses"]["200"]["content"]
+    assert set(explained) == {"application/json", "image/png", "application/dicom",
+                              "multipart/related"}  # fmt: skip
 
 
 # ---------------------------------------------------------------- explanations
