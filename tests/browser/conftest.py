@@ -100,7 +100,6 @@ def visit(browser: Browser, tmp_path: Path) -> Iterator[Open]:
         page.on("pageerror", lambda error: wrong.append(f"raises {error}"))
         page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
         page.goto(f"{address}/{place}")
-        page.wait_for_load_state("networkidle")
         return page
 
     yield open_page

@@ -164,6 +164,7 @@ def test_a_heat_map_lies_where_the_model_looked(visit: Any, address: str, tmp_pa
 
 def test_everything_with_the_keyboard(visit: Any, address: str, tmp_path: Path) -> None:
     page = visit(address)
+    page.wait_for_selector(".stage[data-ready]", state="attached")
     page.keyboard.press("?")
     expect(page.get_by_role("heading", name="Shortcuts")).to_be_visible()
     page.keyboard.press("Escape")
@@ -299,6 +300,7 @@ def test_what_cannot_be_read_is_said_in_words(visit: Any, address: str, tmp_path
     page.set_input_files("#scan-files", [str(names[1])])
     expect(page.get_by_role("alert")).to_contain_text("None of 1 files can be shown")
     expect(page.get_by_role("alert")).to_contain_text("truncated")
+    expect(page.locator(".stage")).to_be_hidden()  # not the picture before
 
 
 def test_events_and_what_each_of_them_added(visit: Any, address: str, tmp_path: Path) -> None:
@@ -382,5 +384,6 @@ def test_text_is_readable_in_light_and_dark_and_fits_a_telephone(
         page.fill("#events", "[]")
         page.click("#predict-events")
         page.wait_for_selector("svg.timeline")
+    page.wait_for_load_state("networkidle")
     assert page.evaluate(CONTRAST) == []
     assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
