@@ -165,7 +165,7 @@ def test_a_heat_map_lies_where_the_model_looked(visit: Any, address: str, tmp_pa
 def test_everything_with_the_keyboard(visit: Any, address: str, tmp_path: Path) -> None:
     page = visit(address)
     choosers: list[Any] = []  # asked for early: else one may open before anybody listens
-    page.on("filechooser", choosers.append)
+    page.on("filechooser", lambda one: choosers.append(one))
     page.wait_for_selector(".stage[data-ready]", state="attached")
     page.keyboard.press("?")
     expect(page.get_by_role("heading", name="Shortcuts")).to_be_visible()
