@@ -33,9 +33,9 @@ FLAGS = [
 Open = Callable[..., Page]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One browser for all tests."""
+    """One browser for a module: as long as it runs, no other test could start an event loop."""
     with sync_playwright() as playwright:
         found = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield found
@@ -100,7 +100,6 @@ def visit(browser: Browser, tmp_path: Path) -> Iterator[Open]:
         page.on("pageerror", lambda error: wrong.append(f"raises {error}"))
         page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
         page.goto(f"{address}/{place}")
-        page.wait_for_load_state("networkidle")
         return page
 
     yield open_page

@@ -200,9 +200,8 @@ def _made_up(app: FastAPI) -> None:
 
 
 def _model(name: str, reads: str, ref: str, targets: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"name": name, "version": "1", "package": ref, "aliases": ["latest"], "default": True} | {
-        "shadow": False, "workload": "tiny", "reads": reads, "targets": targets
-    }  # fmt: skip
+    told = {"name": name, "version": "1", "package": ref, "aliases": ["latest"], "default": True}
+    return told | {"shadow": False, "workload": "tiny", "reads": reads, "targets": targets}
 
 
 def _base64(picture: np.ndarray[Any, Any]) -> str:

@@ -164,13 +164,18 @@ def test_a_heat_map_lies_where_the_model_looked(visit: Any, address: str, tmp_pa
 
 def test_everything_with_the_keyboard(visit: Any, address: str, tmp_path: Path) -> None:
     page = visit(address)
+    choosers: list[Any] = []  # asked for early: else one may open before anybody listens
+    page.on("filechooser", lambda one: choosers.append(one))
+    page.wait_for_selector(".stage[data-ready]", state="attached")
     page.keyboard.press("?")
     expect(page.get_by_role("heading", name="Shortcuts")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.get_by_role("heading", name="Shortcuts")).to_be_hidden()
-    with page.expect_file_chooser() as chooser:
-        page.keyboard.press("o")
-    chooser.value.set_files(series(tmp_path))
+    page.keyboard.press("o")
+    for _ in range(100):
+        if not choosers:
+            page.wait_for_timeout(100)
+    choosers[0].set_files(series(tmp_path))
     page.wait_for_selector(SHOWN)
     page.wait_for_selector("div.score")
     expect(page.locator(".stage")).to_be_focused()
@@ -299,6 +304,7 @@ def test_what_cannot_be_read_is_said_in_words(visit: Any, address: str, tmp_path
     page.set_input_files("#scan-files", [str(names[1])])
     expect(page.get_by_role("alert")).to_contain_text("None of 1 files can be shown")
     expect(page.get_by_role("alert")).to_contain_text("truncated")
+    expect(page.locator(".stage")).to_be_hidden()  # not the picture before
 
 
 def test_events_and_what_each_of_them_added(visit: Any, address: str, tmp_path: Path) -> None:
@@ -356,7 +362,8 @@ CONTRAST = """() => {
     return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; });
     return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
   const behind = (e) => { for (; e; e = e.parentElement) {
-    const c = rgb(getComputedStyle(e).backgroundColor); if (c.length === 3 || c[3] > 0.99) return c; }
+    const c = rgb(getComputedStyle(e).backgroundColor);
+    if (c.length === 3 || c[3] > 0.99) return c; }
     return [255, 255, 255]; };
   const low = [];
   for (const e of document.querySelectorAll("body *")) {
@@ -381,5 +388,6 @@ def test_text_is_readable_in_light_and_dark_and_fits_a_telephone(
         page.fill("#events", "[]")
         page.click("#predict-events")
         page.wait_for_selector("svg.timeline")
+    page.wait_for_load_state("networkidle")
     assert page.evaluate(CONTRAST) == []
     assert page.evaluate("() => document.documentElement.scrollWidth") <= 390

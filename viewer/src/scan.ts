@@ -138,8 +138,7 @@ class ScanPage {
 
   async open(files: File[]): Promise<void> {
     this.parts = files.sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
-    this.answer = null;
-    this.maps.clear();
+    this.blank();
     const mine = ++this.asked;
     await doing(null, "Reading the scan", async () => {
       this.results.setAttribute("aria-busy", "true");
@@ -150,6 +149,20 @@ class ScanPage {
         if (mine === this.asked) this.results.removeAttribute("aria-busy");
       }
     });
+  }
+
+  /** Nothing of the scan before may stand beside what is said of this one. */
+  private blank(): void {
+    this.answer = null;
+    this.volume = null;
+    this.maps.clear();
+    this.stage.clear();
+    this.stage.element.classList.add("idle");
+    delete this.stage.element.dataset["shown"];
+    this.empty.hidden = false;
+    this.facts.textContent = "";
+    this.enable(false);
+    this.say0();
   }
 
   private async display(mine: number): Promise<void> {

@@ -82,7 +82,7 @@ export class Stage {
 
   /** Get the graphics ready: shaders take longer to compile than a picture to draw. */
   warm(): Promise<unknown> {
-    this.ready ??= this.niivue.attachToCanvas(this.canvas, false);
+    this.ready ??= this.niivue.attachToCanvas(this.canvas, false).then(() => (this.element.dataset["ready"] = ""));
     return this.ready;
   }
 

@@ -1,4 +1,4 @@
-"""Files → a volume for display, read back by nibabel; places reckoned here from the header's words."""
+"""Files → a volume for display, read back by nibabel; places are reckoned here from the header."""
 
 import gzip
 import json
