@@ -73,6 +73,7 @@ TORCH = {
     "reinforce",
     "evaluate",
     "crossval",
+    "serve",
 }
 
 

@@ -180,6 +180,7 @@ def _environment(spec: ServeSpec, local: bool) -> None:
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # no other machines: Ray's ports on loopback
             "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
             "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "2",
+            **_own_ports(spec.port),
         }
     if haproxy(spec):
         settings |= {
@@ -216,6 +217,16 @@ def _own_haproxy(port: int) -> dict[str, str]:
         f"{prefix}METRICS_PORT": str(_any_port()),
         f"{prefix}STATS_PORT": str(_any_port()),
     }
+
+
+def _own_ports(port: int) -> dict[str, str]:
+    """Where doors listen behind the ingress. Serve shares ports: services must not share these."""
+    first = 20_000 + port % 2_000 * 20
+    found: dict[str, str] = {}
+    for kind, at in (("HTTP", first), ("GRPC", first + 10)):
+        found[f"RAY_SERVE_DIRECT_INGRESS_MIN_{kind}_PORT"] = str(at)
+        found[f"RAY_SERVE_DIRECT_INGRESS_MAX_{kind}_PORT"] = str(at + 9)
+    return found
 
 
 def _any_port() -> int:
