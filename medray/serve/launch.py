@@ -221,11 +221,11 @@ def _own_haproxy(port: int) -> dict[str, str]:
 
 def _own_ports(port: int) -> dict[str, str]:
     """Where doors listen behind the ingress. Serve shares ports: services must not share these."""
-    first = 20_000 + port % 2_000 * 20
+    first = 20_000 + port % 120 * 100  # below what the system gives out itself
     found: dict[str, str] = {}
-    for kind, at in (("HTTP", first), ("GRPC", first + 10)):
+    for kind, at in (("HTTP", first), ("GRPC", first + 50)):
         found[f"RAY_SERVE_DIRECT_INGRESS_MIN_{kind}_PORT"] = str(at)
-        found[f"RAY_SERVE_DIRECT_INGRESS_MAX_{kind}_PORT"] = str(at + 9)
+        found[f"RAY_SERVE_DIRECT_INGRESS_MAX_{kind}_PORT"] = str(at + 49)
     return found
 
 
