@@ -14,7 +14,7 @@ help:
 	@echo "make test     the whole test suite"
 	@echo "make check    ruff, pyright, the architecture test"
 	@echo "make viewer   the web page from its sources in viewer/ (needs node)"
-	@echo "make figures NAME=image    (or timeline, molecules) the figures this project is judged by, value beside bar"
+	@echo "make figures NAME=image    (or timeline, molecules, serving) the figures this project is judged by, value beside bar"
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "medray needs Python 3.11 or newer; set PYTHON=python3.11"; exit 2; }

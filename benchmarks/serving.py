@@ -83,7 +83,7 @@ def service(
             [sys.executable, "-m", "medray", "serve", str(file)],
             stdout=out,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "OMP_NUM_THREADS": "1", **_inner_ports()},
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
             start_new_session=True,
         )
     try:
@@ -110,21 +110,6 @@ def memory_of(running: Service) -> Iterator[list[float]]:
     finally:
         ended.set()
         thread.join()
-
-
-def _inner_ports() -> dict[str, str]:
-    """Ports between ingress and doors that no other service of this machine has.
-
-    Serve's own default is the same for all, and shares them (SO_REUSEPORT): requests would reach
-    any of the services.
-    """
-    first = 20_000 + 100 * (os.getpid() % 90)
-    names = ("HTTP", "GRPC")
-    return {
-        f"RAY_SERVE_DIRECT_INGRESS_{end}_{name}_PORT": str(first + 50 * at + offset)
-        for at, name in enumerate(names)
-        for end, offset in (("MIN", 0), ("MAX", 49))
-    }
 
 
 def _wait(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
