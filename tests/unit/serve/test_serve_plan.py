@@ -28,8 +28,8 @@ def store(tmp_path_factory: pytest.TempPathFactory, pseudonym_key: None) -> Path
     return folder
 
 
-def _spec(store: Path, *models: dict[str, Any], **more: Any) -> ServeSpec:
-    placed = [{**one, "package": str(store / one["package"] / "package")} for one in models]
+def _spec(home: Path, *models: dict[str, Any], **more: Any) -> ServeSpec:
+    placed = [{**one, "package": str(home / one["package"] / "package")} for one in models]
     return ServeSpec.model_validate({"models": placed, **more})
 
 
@@ -65,12 +65,13 @@ def test_every_version_is_an_application_and_the_door_knows_them(store: Path):
 
 
 def test_serve_itself_takes_the_configuration(store: Path, tmp_path: Path):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Serve's own use of pydantic
-        from ray.serve.schema import ServeDeploySchema
     spec = _spec(store, {"package": "one"}, {"package": "other", "pooled": True})
     text = api.serve_config(spec)
-    read = ServeDeploySchema.model_validate(yaml.safe_load(text))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Serve's own use of pydantic, too
+        from ray.serve.schema import ServeDeploySchema
+
+        read = ServeDeploySchema.model_validate(yaml.safe_load(text))
     assert {one.name for one in read.applications} >= {"door", "pool--cpu"}
     assert read.logging_config is not None
     assert not read.logging_config.enable_access_log
