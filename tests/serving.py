@@ -97,6 +97,7 @@ def ward(folder: Path, *packages: str, port: int, **more: Any) -> Path:
         "port": port,
         "output": str(folder / "out"),
         "access": {"open": True},
+        "limits": {"per_minute": 1_000_000},
         "models": [{"package": one} for one in packages],
     }
     path = folder / "ward.yaml"

@@ -214,25 +214,23 @@ def _own_haproxy(port: int) -> dict[str, str]:
         f"{prefix}METRICS_SOCKET_PATH": str(home / "metrics.sock"),
         f"{prefix}SERVER_STATE_BASE": str(home),
         f"{prefix}SERVER_STATE_FILE": str(home / "server-state"),
-        f"{prefix}METRICS_PORT": str(_any_port()),
-        f"{prefix}STATS_PORT": str(_any_port()),
+        f"{prefix}METRICS_PORT": str(_first_port(port) + 48),
+        f"{prefix}STATS_PORT": str(_first_port(port) + 49),
     }
+
+
+def _first_port(port: int) -> int:
+    """Of a hundred that a service at `port` has for itself, below what the system gives out."""
+    return 20_000 + port % 120 * 100
 
 
 def _own_ports(port: int) -> dict[str, str]:
     """Where doors listen behind the ingress. Serve shares ports: services must not share these."""
-    first = 20_000 + port % 120 * 100  # below what the system gives out itself
     found: dict[str, str] = {}
-    for kind, at in (("HTTP", first), ("GRPC", first + 50)):
+    for kind, at in (("HTTP", _first_port(port)), ("GRPC", _first_port(port) + 50)):
         found[f"RAY_SERVE_DIRECT_INGRESS_MIN_{kind}_PORT"] = str(at)
-        found[f"RAY_SERVE_DIRECT_INGRESS_MAX_{kind}_PORT"] = str(at + 49)
+        found[f"RAY_SERVE_DIRECT_INGRESS_MAX_{kind}_PORT"] = str(at + 47)
     return found
-
-
-def _any_port() -> int:
-    with socket.socket() as one:
-        one.bind((LOOPBACK[0], 0))
-        return one.getsockname()[1]
 
 
 def haproxy(spec: ServeSpec) -> bool:

@@ -131,8 +131,8 @@ def _options(
             "target_ongoing_requests": replicas.ongoing,
             "upscale_delay_s": replicas.up_s,
             "downscale_delay_s": replicas.down_s,
-            # How often load is told: replicas can follow it no faster. Serve would rather be told by
-            # its processes' environment, which `serve deploy` cannot set.
+            # Of the load; replicas follow no faster. Serve would rather have it from its processes'
+            # environment, which `serve deploy` cannot set.
             "metrics_interval_s": 1.0,
             "look_back_period_s": max(2.0, min(replicas.up_s, 30.0)),
         },

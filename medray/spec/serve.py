@@ -104,7 +104,7 @@ class LimitsSpec(Section):
     unzipped_mib: int = Field(default=2048, ge=1)
     ratio: float = Field(default=200.0, gt=1)
     body_s: float = Field(default=60.0, gt=0)
-    per_minute: int = Field(default=600, ge=1)
+    per_minute: int = Field(default=6000, ge=1)
 
 
 class OidcSpec(Section):
