@@ -1,7 +1,7 @@
 """A door without Ray: its routes over models that are loaded in this process."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,7 @@ async def ask(
         )
 
 
-def ward(folder: Path, *packages: str, port: int, **more: Any) -> Path:
+def ward(folder: Path, models: Sequence[Mapping[str, Any]], *, port: int, **more: Any) -> Path:
     """A service's file; JSON is YAML."""
     import json
 
@@ -98,7 +98,7 @@ def ward(folder: Path, *packages: str, port: int, **more: Any) -> Path:
         "output": str(folder / "out"),
         "access": {"open": True},
         "limits": {"per_minute": 1_000_000},
-        "models": [{"package": one} for one in packages],
+        "models": [dict(one) for one in models],
     }
     path = folder / "ward.yaml"
     path.write_text(json.dumps(spec | more))

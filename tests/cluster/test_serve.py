@@ -4,8 +4,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,47 +14,13 @@ import httpx
 import pytest
 import untrained
 from scans import scan
-from serving import ward
+from service import Running
 
 from medray import api
 from medray.spec.models import RunSpec
 
 pytestmark = pytest.mark.slow
 DICOM = {"Content-Type": "application/dicom"}
-
-
-class Running:
-    """The process, its file, and what it said."""
-
-    def __init__(self, folder: Path, *packages: str, **more: Any) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.folder, self.url = folder, f"http://127.0.0.1:{self.port}"
-        self.file = ward(folder, *packages, port=self.port, **more)
-        self.log = folder / "serve.log"
-        command = [sys.executable, "-m", "medray", "serve", str(self.file)]
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-
-    def wait(self, path: str = "/readyz", seconds: float = 180) -> None:
-        """Until it answers."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            if self.process.poll() is not None:
-                break
-            try:
-                if httpx.get(self.url + path).status_code == 200:
-                    return
-            except httpx.TransportError:
-                pass
-            time.sleep(0.2)
-        raise AssertionError(self.log.read_text())
-
-    def end(self) -> int:
-        """Ctrl-C, as a process manager says it; its exit status."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(120)
 
 
 @pytest.fixture(scope="module")
@@ -66,12 +30,12 @@ def service(
     folder = tmp_path_factory.mktemp("ward")
     scans = untrained.imaging(folder / "one")
     records = str(tiny_records[0] / "run" / "package")
-    running = Running(folder, scans, records)
-    running.wait()
-    yield running
-    if running.process.poll() is None:
-        running.process.kill()
-        running.process.wait()
+    running = Running(folder, [{"package": scans}, {"package": records}])
+    try:
+        running.wait()
+        yield running
+    finally:
+        running.kill()
 
 
 def _ask(service: Running, data: bytes, ref: str = "scans") -> httpx.Response:
