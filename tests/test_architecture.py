@@ -14,6 +14,7 @@ PACKAGE = ROOT / "medray"
 LAYERS: dict[str, int] = {
     "errors": 0,
     "schema": 0,
+    "extras": 1,
     "spec": 1,
     "storage": 1,
     "provenance": 1,

@@ -26,6 +26,7 @@ import medray
 from medray import storage
 from medray.dataset import MoleculesDataset, open_any
 from medray.errors import DataError, OutputConflictError, PackageError, UsageError
+from medray.extras import require
 from medray.generate import known
 from medray.generate.asked import Asked
 from medray.generate.draws import CHUNK, Job, draw_chunks, read_chunks
@@ -35,7 +36,6 @@ from medray.generate.page import gallery_of
 from medray.generate.picked import Counts, Picked, lowest_first, pick, ranked, require_column
 from medray.generate.summary import GenerateSummary
 from medray.ingest.output import locked
-from medray.molecules.extra import require
 from medray.molecules.properties import PROPERTIES
 from medray.package import Task
 from medray.provenance import canonical_sha256
@@ -109,7 +109,7 @@ def generate(
     be kept at all, MedrayError when a worker fails. Run again, it goes on.
     """
     started = time.monotonic()
-    require()
+    require("molecules")
     tell = progress or (lambda _: None)
     run = _prepare(package_uri, out, asked, toxicity, dataset, device, tell, (task, judge_task))
     done = _claim(run)

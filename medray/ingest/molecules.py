@@ -19,6 +19,7 @@ from medray import storage
 from medray.dataset.columns import Array
 from medray.dataset.molecules import MoleculesMeta, read_molecules_meta
 from medray.errors import DataError, MedrayError, UsageError
+from medray.extras import require
 from medray.ingest import molecule_rounds as rounds
 from medray.ingest import molecule_splits as splits
 from medray.ingest import structures
@@ -35,7 +36,6 @@ from medray.ingest.output import (
 from medray.ingest.parts import Finished, Row
 from medray.ingest.stages import Progress, Stages
 from medray.ingest.structures import PROPERTY
-from medray.molecules.extra import require
 from medray.provenance import canonical_sha256, provenance
 from medray.schema import MOLECULES, REFUSED_ROWS
 from medray.spec.models import RunSpec
@@ -63,7 +63,7 @@ def ingest_molecules(spec: RunSpec, *, progress: Progress | None = None) -> Mole
     UsageError, OutputConflictError, DataError and LeakError before anything is published.
     """
     started = time.monotonic()
-    require()
+    require("molecules")
     if spec.molecules is None:
         raise UsageError("the spec has no `molecules` section", remedy="add `molecules: …`")
     output = Output(storage.absolute(spec.output_uri))

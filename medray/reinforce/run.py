@@ -18,7 +18,7 @@ import torch
 
 from medray import storage
 from medray.errors import OutputConflictError, PackageError, UsageError
-from medray.molecules.extra import require
+from medray.extras import require
 from medray.package import Package, Task, load_modules, open_package, replay_selftest, write_package
 from medray.provenance import canonical_sha256
 from medray.reinforce import learning
@@ -74,7 +74,7 @@ def reinforce(
     another work, TrainingError when an update is not finite.
     """
     started = time.perf_counter()
-    require()
+    require("molecules")
     asked = spec.reinforce
     if asked is None:
         raise UsageError("the spec has no `reinforce:` section", remedy="add one")

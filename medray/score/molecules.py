@@ -18,10 +18,10 @@ import pyarrow as pa
 
 from medray import storage
 from medray.errors import PackageError, UsageError
+from medray.extras import require
 from medray.ingest import molecule_rounds as rounds
 from medray.ingest import structures
 from medray.ingest.parts import IN_PROCESS_ROWS, Key
-from medray.molecules.extra import require
 from medray.molecules.text import as_bytes
 from medray.provenance import canonical_sha256
 from medray.schema import PREDICTIONS, REFUSED_ROWS
@@ -43,7 +43,7 @@ class Molecules:
     """
 
     def __init__(self, predictor: Predictor) -> None:
-        require()
+        require("molecules")
         spec = predictor.package.molecules
         if spec is None or not predictor.targets:
             raise PackageError(
@@ -74,7 +74,7 @@ class Structure:
 
 def find(night: Night) -> Found:
     """Read the files; every molecule in them once. Raises UsageError without files."""
-    require()
+    require("molecules")
     spec = _settings(night)
     units = structures.units_of(spec)
     for unit in units:

@@ -6,7 +6,7 @@
     <folder>/<key>/parts/              of an interrupted run, which goes on from there
 
 The key is a hash of the SMILES in their order, the role, and all that the numbers depend on. Needs
-the extra `molecules`: import this behind `molecules.extra.require`.
+the extra `molecules`: import this behind `extras.require`.
 """
 
 import hashlib

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from medray.errors import MedrayError, UsageError
+from medray.extras import require
 from medray.serve.access.callers import Callers
 from medray.serve.plan import DOOR, Config, Plan, plan
 from medray.spec.serve import LOOPBACK, ServeSpec
@@ -60,6 +61,7 @@ class Service:
 
     def start(self, spec: ServeSpec) -> None:
         """Start a service, or change the one that runs to this. Raises MedrayError."""
+        require("serve")
         wanted = plan(spec)
         Callers(spec.access, spec.host)  # what is wrong with tokens is said before anything starts
         if self._plan is None:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from torch import Tensor, nn
 
-from medray.molecules.extra import require
+from medray.extras import require
 from medray.molecules.text import as_bytes, as_codes
 from medray.workload import (
     AtomCredits,
@@ -63,7 +63,7 @@ class Toxicity:
 
     def summarize(self, columns: Columns, params: ToxicityParams) -> pa.Table:
         """Structure, fingerprint and labels of every molecule."""
-        require()
+        require("molecules")
         from medray.workloads.toxicity import inputs
 
         return inputs.summarize(columns, params)
@@ -76,7 +76,7 @@ class Toxicity:
 
     def collate(self, columns: Columns, params: ToxicityParams, fitted: ToxicityFitted) -> Batch:
         """See `inputs.collate`."""
-        require()
+        require("molecules")
         from medray.workloads.toxicity import inputs
 
         return inputs.collate(columns, params, fitted)
@@ -99,7 +99,7 @@ class Toxicity:
 
     def build_modules(self, params: ToxicityParams, fitted: ToxicityFitted) -> dict[str, nn.Module]:
         """A network per member of the ensemble."""
-        require()
+        require("molecules")
         from medray.molecules.graphs import ATOM_SIZES, BOND_SIZES
 
         return learning.build_modules(params, fitted, ATOM_SIZES, BOND_SIZES)
