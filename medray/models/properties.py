@@ -183,8 +183,9 @@ class TextReader(nn.Module):
             across_BTW = order_BT[..., None].expand_as(x_BTW)
             state_BTH, _ = reader(x_BTW.gather(1, across_BTW))
             parts += _pooled(state_BTH, there_BT, length_B)
-        rest_BD = self.input_dropout(batch["descriptors"][:, : self.descriptors])
-        return self.head(torch.cat([self.dropout(torch.cat(parts, 1)), rest_BD], 1))
+        rest_BD = batch["descriptors"][:, : self.descriptors]
+        parts = [self.dropout(torch.cat(parts, 1)), self.input_dropout(rest_BD)]
+        return self.head(torch.cat(parts, 1))
 
 
 def _pooled(state_BTH: Tensor, there_BT: Tensor, length_B: Tensor) -> list[Tensor]:
