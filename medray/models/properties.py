@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 
 Kind = Literal["mlp", "gru", "mpnn"]
+Readout = Literal["mean", "sum"]
+_SIZE = 16  # atoms of a common molecule: brings sums over atoms to the size of their means
 _UNKNOWN = 3  # id of tokens that are not in the vocabulary (medray.molecules.tokens)
 
 
@@ -23,10 +25,11 @@ _UNKNOWN = 3  # id of tokens that are not in the vocabulary (medray.molecules.to
 class Layout:
     """What a network is built for.
 
-    places, descriptors, tokens  F, D, and ids of the vocabulary.
+    places, descriptors, tokens  F, D, and ids of the vocabulary; with D of 0, descriptors of a
+                                 batch are not read.
     atom_sizes, bond_sizes       values that each property can have.
     hidden, layers   units of a layer, and how many stand before the outputs.
-    steps            mpnn: how many bonds far messages go.
+    steps            mpnn: how many bonds far messages go; readout: of its atoms.
     dropout          before every layer but the first; input_dropout: of fingerprint, descriptors
                      and, of a text, whole tokens.
     """
@@ -42,6 +45,7 @@ class Layout:
     dropout: float
     input_dropout: float
     outputs: int
+    readout: Readout = "mean"
 
 
 class Head(nn.Module):
@@ -65,6 +69,7 @@ class Perceptron(nn.Module):
 
     def __init__(self, layout: Layout) -> None:
         super().__init__()
+        self.descriptors = layout.descriptors
         self.input_dropout = nn.Dropout(layout.input_dropout)
         self.head = Head(layout.places + layout.descriptors, layout)
 
@@ -73,7 +78,8 @@ class Perceptron(nn.Module):
         counts_BF = torch.log1p(batch["counts"].float())
         if "weight_counts" in batch:
             counts_BF = counts_BF * batch["weight_counts"]
-        return self.head(self.input_dropout(torch.cat([counts_BF, batch["descriptors"]], 1)))
+        rest_BD = batch["descriptors"][:, : self.descriptors]
+        return self.head(self.input_dropout(torch.cat([counts_BF, rest_BD], 1)))
 
 
 class Properties(nn.Module):
@@ -95,14 +101,15 @@ class Properties(nn.Module):
 class MessagePassing(nn.Module):
     """`mpnn`: messages along directed bonds, never straight back (D-MPNN).
 
-    Yang et al., J. Chem. Inf. Model. 2019, 59, 3370, section 2; the molecule is the mean of its
-    atoms.
+    Yang et al., J. Chem. Inf. Model. 2019, 59, 3370, section 2. The molecule is the mean of its
+    atoms; or their sum over a constant, for what grows with size as contributions of groups do.
     """
 
     def __init__(self, layout: Layout) -> None:
         super().__init__()
         width = layout.hidden
-        self.steps = layout.steps
+        self.steps, self.readout = layout.steps, layout.readout
+        self.descriptors = layout.descriptors
         self.atom = Properties(layout.atom_sizes, width)
         self.bond = Properties(layout.bond_sizes, width)
         self.message = nn.Linear(width, width, bias=False)
@@ -132,9 +139,10 @@ class MessagePassing(nn.Module):
             state_BEH = self.dropout(state_BEH)
         atom_BAH = torch.relu(own_BAH + self.gather(into_BAE @ state_BEH))
         there_BA1 = (atoms_BAK[..., :1] > 0).to(atom_BAH.dtype)
-        mean_BH = (atom_BAH * there_BA1).sum(1) / there_BA1.sum(1).clamp_min(1)
-        rest_BD = self.input_dropout(batch["descriptors"])
-        return self.head(torch.cat([self.dropout(mean_BH), rest_BD], 1))
+        size_B1 = there_BA1.sum(1).clamp_min(1) if self.readout == "mean" else _SIZE
+        whole_BH = (atom_BAH * there_BA1).sum(1) / size_B1
+        rest_BD = self.input_dropout(batch["descriptors"][:, : self.descriptors])
+        return self.head(torch.cat([self.dropout(whole_BH), rest_BD], 1))
 
 
 class TextReader(nn.Module):
@@ -145,7 +153,7 @@ class TextReader(nn.Module):
 
     def __init__(self, layout: Layout) -> None:
         super().__init__()
-        self.hidden_tokens = layout.input_dropout
+        self.hidden_tokens, self.descriptors = layout.input_dropout, layout.descriptors
         width = max(16, layout.hidden // 4)
         self.embedding = nn.Embedding(layout.tokens, width, padding_idx=0)
         self.onwards = nn.GRU(width, layout.hidden, batch_first=True)
@@ -175,7 +183,8 @@ class TextReader(nn.Module):
             across_BTW = order_BT[..., None].expand_as(x_BTW)
             state_BTH, _ = reader(x_BTW.gather(1, across_BTW))
             parts += _pooled(state_BTH, there_BT, length_B)
-        parts = [self.dropout(torch.cat(parts, 1)), self.input_dropout(batch["descriptors"])]
+        rest_BD = batch["descriptors"][:, : self.descriptors]
+        parts = [self.dropout(torch.cat(parts, 1)), self.input_dropout(rest_BD)]
         return self.head(torch.cat(parts, 1))
 
 

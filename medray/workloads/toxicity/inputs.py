@@ -53,7 +53,7 @@ def fit(summaries: pa.Table, params: ToxicityParams) -> ToxicityFitted:
     labels_BL = np.array(summaries["labels"].to_pylist(), np.float64)
     known = summaries["fingerprint"].to_pylist()[: params.domain]  # by item: in random order
     described = DescriptorScale()
-    if params.descriptors:
+    if params.described:
         described = DescriptorScale.learn(NAMES, describe(smiles, NAMES))
     words = None
     if "gru" in params.kinds:

@@ -36,7 +36,7 @@ def build_modules(
     def layout(member: Member) -> Layout:
         return Layout(
             places=params.fingerprint.places,
-            descriptors=fitted.descriptors.width,
+            descriptors=fitted.descriptors.width if member.descriptors else 0,
             tokens=fitted.vocabulary.size if fitted.vocabulary else 0,
             atom_sizes=atom_sizes,
             bond_sizes=bond_sizes,
@@ -46,6 +46,7 @@ def build_modules(
             dropout=member.dropout,
             input_dropout=member.input_dropout,
             outputs=len(params.targets),
+            readout=member.readout,
         )
 
     return {member.name: build(member.network, layout(member)) for member in params.ensemble}

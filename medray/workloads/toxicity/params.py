@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from medray.models.properties import Kind
+from medray.models.properties import Kind, Readout
 from medray.molecules.domain import Known
 from medray.molecules.scaling import DescriptorScale
 from medray.molecules.tokens import Vocabulary
@@ -26,6 +26,8 @@ class NetworkSpec(Section):
     steps: int | None = Field(default=None, ge=1, le=16)
     dropout: float | None = Field(default=None, ge=0, lt=1)
     input_dropout: float | None = Field(default=None, ge=0, lt=1)
+    readout: Readout | None = None
+    descriptors: bool | None = None
 
 
 class FingerprintSpec(Section):
@@ -46,6 +48,8 @@ class Member:
     steps: int
     dropout: float
     input_dropout: float
+    readout: Readout
+    descriptors: bool
 
 
 class ToxicityParams(Section):
@@ -60,7 +64,9 @@ class ToxicityParams(Section):
                    alike. Absent: they differ in their random start alone.
     hidden, layers units of a layer, and layers before the outputs; steps: of messages (mpnn).
     dropout        between layers; input_dropout: of what a network reads.
-    descriptors    numbers that RDKit computes of the whole molecule are read, too.
+    readout        mpnn: a molecule is the `mean` of its atoms, or their `sum`.
+    descriptors    numbers that RDKit computes of the whole molecule are read, too. Members that do
+                   without err unlike those that rest on them.
     min_molecules  gru: tokens of fewer molecules of `train` are unknown.
     class_weights  balanced: both answers of a column count as if they were equally frequent.
     label_smoothing  share of certainty taken from every label.
@@ -81,6 +87,7 @@ class ToxicityParams(Section):
     dropout: float = Field(default=0.3, ge=0, lt=1)
     input_dropout: float = Field(default=0.1, ge=0, lt=1)
     fingerprint: FingerprintSpec = FingerprintSpec()
+    readout: Readout = "mean"
     descriptors: bool = True
     min_molecules: int = Field(default=5, ge=1)
     class_weights: Literal["none", "balanced"] = "none"
@@ -118,6 +125,8 @@ class ToxicityParams(Section):
                 input_dropout=(
                     self.input_dropout if one.input_dropout is None else one.input_dropout
                 ),
+                readout=one.readout or self.readout,
+                descriptors=self.descriptors if one.descriptors is None else one.descriptors,
             )
             for number, one in zip(
                 range(self.members), cycle(self.variants or (NetworkSpec(),)), strict=False
@@ -128,6 +137,11 @@ class ToxicityParams(Section):
     def kinds(self) -> frozenset[Kind]:
         """The different networks of the ensemble."""
         return frozenset(member.network for member in self.ensemble)
+
+    @property
+    def described(self) -> bool:
+        """Whether any member reads descriptors."""
+        return any(member.descriptors for member in self.ensemble)
 
 
 class ToxicityFitted(Section):

@@ -8,7 +8,7 @@ import torch
 from rdkit import Chem
 from torch import Tensor
 
-from medray.models.properties import Kind, Layout, MessagePassing, build
+from medray.models.properties import Kind, Layout, MessagePassing, Readout, build
 from medray.molecules.graphs import ATOM_SIZES, BOND_SIZES, graphs
 
 LAYOUT = Layout(
@@ -42,7 +42,7 @@ def _network(kind: Kind, layout: Layout = LAYOUT) -> torch.nn.Module:
     return build(kind, layout).eval()
 
 
-def _by_hand(network: MessagePassing, smiles: str) -> Tensor:
+def _by_hand(network: MessagePassing, smiles: str, readout: Readout) -> Tensor:
     """D-MPNN as the paper's equations say, one bond after another."""
     found = graphs([smiles])
     atoms, bonds = torch.from_numpy(found.atoms[0]), torch.from_numpy(found.bonds[0])
@@ -66,17 +66,19 @@ def _by_hand(network: MessagePassing, smiles: str) -> Tensor:
         )
         for a in range(len(atoms))
     ]
-    whole = torch.stack(hidden).mean(0)
+    stacked = torch.stack(hidden)
+    whole = {"mean": stacked.mean(0), "sum": stacked.sum(0) / 16}[readout]
     return network.head(torch.cat([whole, torch.zeros(3)])[None])[0]
 
 
 @torch.no_grad()
-def test_messages_go_as_the_equations_say() -> None:
-    network = _network("mpnn")
+@pytest.mark.parametrize("readout", ["mean", "sum"])
+def test_messages_go_as_the_equations_say(readout: Readout) -> None:
+    network = _network("mpnn", replace(LAYOUT, readout=readout))
     assert isinstance(network, MessagePassing)
     answers = network(_graph_batch(SMILES))
     for answer, smiles in zip(answers, SMILES, strict=True):
-        torch.testing.assert_close(answer, _by_hand(network, smiles))
+        torch.testing.assert_close(answer, _by_hand(network, smiles, readout))
         torch.testing.assert_close(answer, network(_graph_batch((smiles,)))[0])
 
 
@@ -114,6 +116,18 @@ def test_descriptors_are_read(kind: Kind) -> None:
     }
     other = batch | {"descriptors": torch.ones(1, 3)}
     assert not torch.allclose(network(batch), network(other))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["mlp", "gru", "mpnn"])
+def test_a_network_made_without_descriptors_reads_none(kind: Kind) -> None:
+    network = _network(kind, replace(LAYOUT, descriptors=0))
+    batch = _graph_batch(SMILES[:1]) | {
+        "counts": torch.ones(1, 32, dtype=torch.uint8),
+        "ids": torch.tensor([[4, 2]], dtype=torch.int16),
+    }
+    other = batch | {"descriptors": torch.ones(1, 3)}
+    torch.testing.assert_close(network(batch), network(other), rtol=0, atol=0)
 
 
 def test_hidden_tokens_are_hidden_in_training_alone() -> None:

@@ -62,6 +62,39 @@ def test_what_cannot_be_asked_is_refused(changes: dict[str, Any], words: str) ->
         _params(**changes)
 
 
+def test_params_of_older_packages_mean_the_same_networks() -> None:
+    """Neither readout nor a variant's descriptors were written then: means, and all as asked."""
+    for described in (True, False):
+        old = _params(members=2, variants=[{"network": "mpnn"}, {}], descriptors=described)
+        assert [(one.readout, one.descriptors) for one in old.ensemble] == [("mean", described)] * 2
+
+
+@pytest.mark.parametrize(("around", "read"), [(True, [True, False]), (False, [True, False])])
+def test_members_differ_in_what_they_read(around: bool, read: list[bool]) -> None:
+    """Descriptors are learned where one member reads them, and change no other's answer."""
+    variants = [{"network": "mpnn", "readout": "sum", "descriptors": one} for one in read]
+    params = _params(members=2, variants=variants, descriptors=around)
+    columns = _columns(ring=RING)
+    fitted = _fit(columns, params)
+    assert fitted.descriptors.width > 0
+    modules = _modules(params, fitted)
+    batch = dict(TASK.collate(columns, params, fitted))
+    other = batch | {"descriptors": batch["descriptors"] + 1}
+    with torch.no_grad():
+        same = [torch.equal(one(batch), one(other)) for one in modules.values()]
+    assert same == [not one for one in read]
+
+
+def test_descriptors_that_nobody_reads_are_not_learned() -> None:
+    params = _params(members=2, variants=[{"descriptors": False}] * 2)
+    columns = _columns(ring=RING)
+    fitted = _fit(columns, params)
+    assert fitted.descriptors.width == 0
+    assert (
+        _modules(params, fitted)["network_1"](TASK.collate(columns, params, fitted)).shape[1] == 1
+    )
+
+
 def test_labels_that_make_no_sense_are_refused() -> None:
     params = _params()
     with pytest.raises(DataError, match="no column 'ring'"):
