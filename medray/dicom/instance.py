@@ -14,13 +14,12 @@ from typing import Any
 
 import pydicom
 from pydicom.datadict import tag_for_keyword
-from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.multival import MultiValue
 from pydicom.valuerep import PersonName
 
 from medray.dicom.codecs import FrameFormat
 from medray.dicom.files import quiet
-from medray.dicom.metered import hand_on, read_items, too_long, vr_of
+from medray.dicom.metered import converted
 from medray.errors import Code, RejectError
 
 Scalar = str | int | float | None
@@ -105,7 +104,7 @@ def value_of(ds: pydicom.Dataset, keyword: str) -> Any:
 def _value_of(ds: pydicom.Dataset, keyword: str) -> Any:
     """Read an attribute as `value_of` does, inside `quiet`, which costs as much as the reading."""
     try:
-        value = _converted(ds, keyword)
+        value = converted(ds, keyword)
     except (KeyboardInterrupt, SystemExit, MemoryError, RejectError):
         raise
     except BaseException:  # a value conversion may raise anything; recorded as INVALID
@@ -113,23 +112,6 @@ def _value_of(ds: pydicom.Dataset, keyword: str) -> Any:
     if value is None or (isinstance(value, str | MultiValue | bytes) and len(value) == 0):
         return None
     return value
-
-
-def _converted(ds: pydicom.Dataset, keyword: str) -> Any:
-    tag = tag_for_keyword(keyword)
-    element = None if tag is None else ds.get_item(tag)
-    if element is None or tag is None:
-        return None
-    if isinstance(element, RawDataElement):
-        vr = vr_of(element)
-        if vr == "SQ":
-            ds[tag] = DataElement(tag, vr, read_items(ds, element))
-        elif too_long(element, vr):
-            return INVALID
-        element = ds[tag]
-    if isinstance(element.value, pydicom.Sequence):
-        hand_on(element.value, getattr(ds, "meter", None))
-    return element.value
 
 
 def instance_of(ds: pydicom.Dataset, *, header_only: bool = False) -> Instance:

@@ -8,12 +8,12 @@ Specific Character Set, which the parser converts while it reads.
 
 import zlib
 from io import BytesIO
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pydicom
 from pydicom.charset import default_encoding
-from pydicom.datadict import dictionary_VR
-from pydicom.dataelem import RawDataElement
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.filereader import read_sequence
 
 from medray.errors import Code, RejectError
@@ -153,7 +153,29 @@ class InflatingBytes(MeteredBytes):
 # ---------------------------------------------------------------- values, read when asked for
 
 
-def too_long(element: RawDataElement, vr: str) -> bool:
+def converted(ds: pydicom.Dataset, keyword: str) -> Any:
+    """Convert the value of an attribute; None if absent.
+
+    Raises RejectError (TOO_LARGE, HEADER_INVALID) for a sequence past what its file may hold,
+    ValueError for a value past any use; and whatever the parser raises.
+    """
+    tag = tag_for_keyword(keyword)
+    element = None if tag is None else ds.get_item(tag)
+    if element is None or tag is None:
+        return None
+    if isinstance(element, RawDataElement):
+        vr = _vr_of(element)
+        if vr == "SQ":
+            ds[tag] = DataElement(tag, vr, _read_items(ds, element))
+        elif _too_long(element, vr):
+            raise ValueError(f"{keyword} is too long")
+        element = ds[tag]
+    if isinstance(element.value, pydicom.Sequence):
+        _hand_on(element.value, getattr(ds, "meter", None))
+    return element.value
+
+
+def _too_long(element: RawDataElement, vr: str) -> bool:
     """Whether a value is far longer than any that is asked for, and takes long to convert."""
     size = len(element.value or b"")
     if vr in _SPLIT:
@@ -161,7 +183,7 @@ def too_long(element: RawDataElement, vr: str) -> bool:
     return vr[:2] in _NUMBERS and size > MAX_NUMBERS_BYTES  # "US or SS" of PS3.6 among them
 
 
-def vr_of(element: RawDataElement) -> str:
+def _vr_of(element: RawDataElement) -> str:
     """Say a value representation as written, else as in PS3.6; UN if neither says one."""
     try:
         return element.VR or dictionary_VR(element.tag)
@@ -169,11 +191,10 @@ def vr_of(element: RawDataElement) -> str:
         return "UN"
 
 
-def read_items(ds: pydicom.Dataset, element: RawDataElement) -> pydicom.Sequence:
+def _read_items(ds: pydicom.Dataset, element: RawDataElement) -> pydicom.Sequence:
     """Read the items of a sequence of defined length, which the parser left as bytes.
 
-    They draw on the meter of the file that `ds` is of. Raises RejectError: TOO_LARGE,
-    HEADER_INVALID; and whatever the parser raises.
+    They draw on the meter of the file that `ds` is of.
     """
     value = element.value or b""
     meter = getattr(ds, "meter", None) or Meter(len(value))
@@ -184,11 +205,11 @@ def read_items(ds: pydicom.Dataset, element: RawDataElement) -> pydicom.Sequence
         found = read_sequence(stream, implicit, little, len(value), encoding)
     finally:
         stream.check()
-    hand_on(found, meter)
+    _hand_on(found, meter)
     return found
 
 
-def hand_on(items: pydicom.Sequence, meter: Meter | None) -> None:
+def _hand_on(items: pydicom.Sequence, meter: Meter | None) -> None:
     """Let what is nested in items be counted with the file that they are of."""
     if meter is None or not items or getattr(items[0], "meter", None) is meter:
         return

@@ -155,11 +155,14 @@ def test_items_of_a_defined_length_draw_on_the_meter_of_their_file(monkeypatch):
     window = EMPTY_ITEM[:4] + struct.pack("<L", 8 * 100) + element(0x00281056, "LO", b"") * 100
     macro = element(0x00289132, "SQ", window)  # 100 elements without a value
     ds = files.parse(file_of(us(0x00280010, 1), groups(100, macro)))
-    for frame in range(10):
-        assert macro_of(ds, frame, "FrameVOILUTSequence") is not None
+
+    def read(frames: range) -> None:
+        for frame in frames:
+            assert macro_of(ds, frame, "FrameVOILUTSequence") is not None
+
+    read(range(10))
     with pytest.raises(RejectError) as caught:
-        for frame in range(10, 100):
-            macro_of(ds, frame, "FrameVOILUTSequence")
+        read(range(10, 100))
     assert caught.value.code is Code.TOO_LARGE
 
 
