@@ -7,11 +7,10 @@ items of encapsulated pixel data. Cuts no frames (see frames). Must not know abo
 import struct
 import threading
 import warnings
-import zlib
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from io import BytesIO
-from typing import Literal
+from io import SEEK_CUR
+from typing import Literal, TypeVar
 
 import pydicom
 from pydicom.dataelem import DataElement, RawDataElement
@@ -19,12 +18,15 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.filereader import read_dataset
 
 from medray.dicom.codecs import DEFLATED, GE_PRIVATE
+from medray.dicom.metered import InflatingBytes, Meter, MeteredBytes
 from medray.errors import Code, RejectError
 
+D = TypeVar("D", bound=pydicom.Dataset)
 Kind = Literal["dicom", "dicom_no_preamble", "png", "jpeg", "zip", "other"]
 
 MAX_INFLATED_BYTES = 1 << 30  # of a deflated dataset, PS3.5 A.5
-MAX_INFLATED_HEADER_BYTES = 1 << 26  # when only the header is asked for
+MAX_INFLATED_HEADER_BYTES = 1 << 26  # of it, up to the pixel data
+MAX_INFLATION = 128  # times its size; pictures come nowhere near, but for blank ones
 
 _PREFIX = bytes(128) + b"DICM"  # PS3.10 7.1
 _UNDEFINED = 0xFFFFFFFF
@@ -107,40 +109,67 @@ def parse(data: bytes, *, stop_before_pixels: bool = False) -> pydicom.Dataset:
         raise
     except MemoryError:
         raise RejectError(Code.TOO_LARGE, "the header asks for more memory than there is") from None
-    except (EOFError, OSError, struct.error):
+    except (EOFError, OSError, struct.error) as fault:
+        if isinstance(fault.__context__, RecursionError):  # the parser takes it for an end
+            raise RejectError(Code.HEADER_INVALID, "sequences nested too deep") from None
         raise RejectError(Code.TRUNCATED, "the file ends inside a data element") from None
-    except BaseException as fault:  # RecursionError; extension modules raise BaseException too
+    except RecursionError:
+        raise RejectError(Code.HEADER_INVALID, "sequences nested too deep") from None
+    except BaseException as fault:  # extension modules raise BaseException too
         detail = f"the parser raised {type(fault).__name__}"
         raise RejectError(Code.HEADER_INVALID, detail) from None
 
 
 def _parse(data: bytes, kind: Kind, stop_before_pixels: bool) -> pydicom.Dataset:
-    start = 132 if kind == "dicom" else 0
-    transfer_syntax_uid, meta_end = _file_meta(data, start)
-    plain = data
-    if transfer_syntax_uid == DEFLATED:
-        plain = _as_syntax(b"1.2.840.10008.1.2.1\0", _inflate(data[meta_end:], stop_before_pixels))
-    elif transfer_syntax_uid == GE_PRIVATE:  # implicit little endian but for the pixels
-        plain = _as_syntax(b"1.2.840.10008.1.2\0", data[meta_end:])
-    stream = BytesIO(plain)
-    dataset = pydicom.dcmread(stream, stop_before_pixels=True, force=True)
-    if plain is not data:
-        meta = read_dataset(BytesIO(data[start:meta_end]), False, True)
-        dataset.file_meta = FileMetaDataset(meta)
+    start, meter = (132 if kind == "dicom" else 0), Meter(len(data))
+    transfer_syntax_uid, meta_end = _file_meta(data, start, meter)
+    stream = _stream_of(data, transfer_syntax_uid, meta_end, meter)
+    dataset = _read(stream, lambda: pydicom.dcmread(stream, stop_before_pixels=True, force=True))
+    if transfer_syntax_uid in (DEFLATED, GE_PRIVATE):
+        meta = MeteredBytes(data[start:meta_end], meter)
+        dataset.file_meta = FileMetaDataset(_read(meta, lambda: read_dataset(meta, False, True)))
+    dataset.meter = meter  # sequences that are read later draw on it too
     _check_elements(dataset, kind)
     position = stream.tell()
-    if _tag_at(plain, position, dataset) in _PIXEL_TAGS:
-        if not stop_before_pixels:
-            _add_pixel_data(dataset, plain, position)
+    at_pixels = _tag_at(stream, dataset) in _PIXEL_TAGS
+    if at_pixels and stop_before_pixels:
+        return dataset
+    if isinstance(stream, InflatingBytes):
+        if at_pixels:
+            most = max(MAX_INFLATED_HEADER_BYTES, MAX_INFLATION * len(data))
+            stream.limit = min(MAX_INFLATED_BYTES, most)
+        stream.finish()
+    plain = stream.getvalue()
+    if at_pixels:
+        _add_pixel_data(dataset, plain, position, meter)
     else:
         _check_tail(dataset, plain)
     return dataset
 
 
-def _file_meta(data: bytes, start: int) -> tuple[str, int]:
+def _read(stream: MeteredBytes, work: Callable[[], D]) -> D:
+    """Let the parser work on a stream; what the stream refused counts, whatever became of it."""
+    try:
+        return work()
+    finally:
+        stream.check()
+
+
+def _stream_of(data: bytes, syntax: str, meta_end: int, meter: Meter) -> MeteredBytes:
+    """Bytes as the parser understands them: inflated as it goes, without a private syntax."""
+    if syntax == DEFLATED:
+        head = _as_syntax(b"1.2.840.10008.1.2.1\0")
+        return InflatingBytes(head, data[meta_end:], meter, MAX_INFLATED_HEADER_BYTES)
+    if syntax == GE_PRIVATE:  # implicit little endian but for the pixels
+        return MeteredBytes(_as_syntax(b"1.2.840.10008.1.2\0") + data[meta_end:], meter)
+    return MeteredBytes(data, meter)
+
+
+def _file_meta(data: bytes, start: int, meter: Meter) -> tuple[str, int]:
     """Transfer Syntax UID ("" if absent) and the offset just past group 0002 (PS3.10 7.1)."""
     uid, at = "", start
     while at + 8 <= len(data) and data[at : at + 2] == b"\x02\x00":
+        meter.spend()
         vr = data[at + 4 : at + 6]
         if vr in _LONG_VRS and at + 12 <= len(data):
             head, length = 12, struct.unpack_from("<L", data, at + 8)[0]
@@ -154,28 +183,9 @@ def _file_meta(data: bytes, start: int) -> tuple[str, int]:
     return uid, min(at, len(data))
 
 
-def _as_syntax(uid: bytes, dataset: bytes) -> bytes:
-    """Wrap `dataset` as a file of another transfer syntax, for the parser's eyes only."""
-    return _PREFIX + struct.pack("<HH2sH", 2, 0x10, b"UI", len(uid)) + uid + dataset
-
-
-def _inflate(body: bytes, header_only: bool) -> bytes:
-    """Inflate a deflated dataset within a limit (PS3.5 A.5); some writers add a zlib header."""
-    limit = MAX_INFLATED_HEADER_BYTES if header_only else MAX_INFLATED_BYTES
-    for wbits in (-zlib.MAX_WBITS, zlib.MAX_WBITS):
-        inflater = zlib.decompressobj(wbits)
-        try:
-            plain = inflater.decompress(body, limit + 1)
-        except zlib.error:
-            continue
-        if len(plain) > limit:
-            if header_only:
-                return plain
-            raise RejectError(Code.TOO_LARGE, f"inflates past {limit} bytes")
-        if not inflater.eof:
-            raise RejectError(Code.TRUNCATED, "the deflated dataset ends early")
-        return plain
-    raise RejectError(Code.HEADER_INVALID, "the deflated dataset is corrupt")
+def _as_syntax(uid: bytes) -> bytes:
+    """Make the head of a file of another transfer syntax, for the parser's eyes only."""
+    return _PREFIX + struct.pack("<HH2sH", 2, 0x10, b"UI", len(uid)) + uid
 
 
 def _check_elements(dataset: pydicom.Dataset, kind: Kind) -> None:
@@ -211,15 +221,18 @@ def _check_tail(dataset: pydicom.Dataset, data: bytes) -> None:
         raise RejectError(Code.TRUNCATED, "the file ends inside a data element's header")
 
 
-def _tag_at(data: bytes, at: int, dataset: pydicom.Dataset) -> int | None:
-    if at + 8 > len(data):
+def _tag_at(stream: MeteredBytes, dataset: pydicom.Dataset) -> int | None:
+    """Look at the tag that comes next, without reading on."""
+    head = stream.read(8)
+    stream.seek(-len(head), SEEK_CUR)
+    if len(head) < 8:
         return None
     order = ">" if dataset.original_encoding[1] is False else "<"
-    group, element = struct.unpack_from(f"{order}HH", data, at)
+    group, element = struct.unpack_from(f"{order}HH", head)
     return group << 16 | element
 
 
-def _add_pixel_data(dataset: pydicom.Dataset, data: bytes, at: int) -> None:
+def _add_pixel_data(dataset: pydicom.Dataset, data: bytes, at: int, meter: Meter) -> None:
     """Add the pixel data element, walking its items by length (PS3.5 A.4).
 
     A parser that searches for the delimiter stops early where a codestream contains its bytes.
@@ -242,6 +255,7 @@ def _add_pixel_data(dataset: pydicom.Dataset, data: bytes, at: int) -> None:
     if undefined:
         end = start
         for _, value_start, item_length in items(data, start):
+            meter.spend()
             end = value_start + item_length
     if end > len(data):
         detail = f"pixel data: {len(data) - start} bytes of {end - start}"

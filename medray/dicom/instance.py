@@ -19,6 +19,7 @@ from pydicom.valuerep import PersonName
 
 from medray.dicom.codecs import FrameFormat
 from medray.dicom.files import quiet
+from medray.dicom.metered import converted
 from medray.errors import Code, RejectError
 
 Scalar = str | int | float | None
@@ -92,11 +93,19 @@ class Instance:
 
 
 def value_of(ds: pydicom.Dataset, keyword: str) -> Any:
-    """Read an attribute: None if absent or empty, INVALID if it cannot be converted."""
+    """Read an attribute: None if absent or empty, INVALID if it cannot be converted.
+
+    Raises RejectError(TOO_LARGE or HEADER_INVALID) for a sequence past what its file may hold.
+    """
+    with quiet():
+        return _value_of(ds, keyword)
+
+
+def _value_of(ds: pydicom.Dataset, keyword: str) -> Any:
+    """Read an attribute as `value_of` does, inside `quiet`, which costs as much as the reading."""
     try:
-        with quiet():
-            value = ds.get(keyword)
-    except (KeyboardInterrupt, SystemExit, MemoryError):
+        value = converted(ds, keyword)
+    except (KeyboardInterrupt, SystemExit, MemoryError, RejectError):
         raise
     except BaseException:  # a value conversion may raise anything; recorded as INVALID
         return INVALID
@@ -112,14 +121,14 @@ def instance_of(ds: pydicom.Dataset, *, header_only: bool = False) -> Instance:
     """
     with quiet():
         read: dict[str, Any] = {name: _text(ds, keyword) for name, keyword in _TEXTS.items()}
-        read |= {name: _integer(value_of(ds, keyword)) for name, keyword in _INTEGERS.items()}
+        read |= {name: _integer(_value_of(ds, keyword)) for name, keyword in _INTEGERS.items()}
         return Instance(
             **read,
             transfer_syntax_uid=transfer_syntax_of(ds),
             patient_age_years=_age_years(ds),
             study_date=_date_text(_text(ds, "StudyDate")),
             is_directory="DirectoryRecordSequence" in ds,
-            has_pixel_data=None if header_only else value_of(ds, "PixelData") is not None,
+            has_pixel_data=None if header_only else _value_of(ds, "PixelData") is not None,
             has_float_pixel_data="FloatPixelData" in ds or "DoubleFloatPixelData" in ds,
         )
 
@@ -167,7 +176,7 @@ def transfer_syntax_of(ds: pydicom.Dataset) -> str | None:
 
 
 def _text(ds: pydicom.Dataset, keyword: str) -> str | None:
-    value = value_of(ds, keyword)
+    value = _value_of(ds, keyword)
     if value is None or value is INVALID:
         return None
     if isinstance(value, MultiValue):
