@@ -5,14 +5,15 @@ told by what the request says it is, and a ZIP by its first bytes, too.
 """
 
 import asyncio
-import zipfile
-from collections.abc import AsyncIterator, Iterator
+import logging
+from collections.abc import AsyncIterator
 from http import HTTPStatus
 from io import BytesIO
 from typing import Any, NoReturn
 
 from medray.serve.asked import Kind, Part, Request
 from medray.serve.problems import ProblemError
+from medray.serve.unzip import count, is_zip, unpacked
 from medray.spec.serve import LimitsSpec
 
 _FILES = frozenset(
@@ -30,10 +31,9 @@ _DOCUMENTS: dict[str, Kind] = {
     "application/fhir+json": "fhir",
     "application/json+fhir": "fhir",
 }
-_ZIPPED = (b"PK\x03\x04", b"PK\x05\x06")
-_CHUNK = 1 << 20
 _HEADERS, _HEADER_BYTES = 16, 8192  # of one part of a multipart body, at most
 _PREAMBLE_BYTES = 8192
+_SILENT = logging.Logger("multipart", logging.CRITICAL + 1)  # the parser's own quotes bytes
 
 
 async def read_request(
@@ -48,9 +48,9 @@ async def read_request(
     if kind.startswith("multipart/"):
         found = await _multipart(body, kind, options, limits)
     elif kind in _DOCUMENTS:
-        found = [Part(_DOCUMENTS[kind], await _whole(body, limits))]
+        found = [Part(_DOCUMENTS[kind], await _whole(body, limits, _DOCUMENTS[kind]))]
     elif kind in _FILES:
-        found = [Part("file", await _whole(body, limits))]
+        found = [Part("file", await _whole(body, limits, "file"))]
     else:
         _refuse(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
@@ -72,29 +72,22 @@ def _content_type(header: str) -> tuple[str, dict[bytes, bytes]]:
     return kind.decode("latin-1").strip().lower(), options
 
 
-async def _whole(body: AsyncIterator[bytes], limits: LimitsSpec) -> bytes:
-    held = bytearray()
+async def _whole(body: AsyncIterator[bytes], limits: LimitsSpec, kind: Kind) -> bytes:
+    held = BytesIO()  # gives away what it holds without a copy
     async for chunk in body:
-        held += chunk
-        _bounded(len(held), limits)
-    return bytes(held)
+        held.write(chunk)
+        _bounded(held.tell(), limits, kind)
+    return held.getvalue()
 
 
-def _bounded(size: int, limits: LimitsSpec) -> None:
-    if size > limits.body_mib << 20:
+def _bounded(size: int, limits: LimitsSpec, kind: Kind = "file") -> None:
+    most = limits.body_mib if kind == "file" else min(limits.body_mib, limits.json_mib)
+    if size > most << 20:
+        what = "a body" if kind == "file" else "JSON"
         _refuse(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             "body-too-large",
-            f"a body has {limits.body_mib} MiB at most; ask about fewer items at once",
-        )
-
-
-def _count(parts: int, limits: LimitsSpec) -> None:
-    if parts > limits.parts:
-        _refuse(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            "too-many-parts",
-            f"a request has {limits.parts} files at most",
+            f"{what} has {most} MiB at most; ask about fewer items at once",
         )
 
 
@@ -123,6 +116,7 @@ async def _multipart(
             max_header_count=_HEADERS,
             max_header_size=_HEADER_BYTES,
         )
+        parser.logger = _SILENT
         async for chunk in body:
             size += len(chunk)
             _bounded(size, limits)
@@ -146,7 +140,7 @@ class _Reader:
         self._form, self._limits = form, limits
         self._seen = 0
         self._headers: dict[bytes, bytes] = {}
-        self._field, self._value, self._data = bytearray(), bytearray(), bytearray()
+        self._field, self._value, self._data = bytearray(), bytearray(), BytesIO()
 
     def callbacks(self) -> Any:
         """For `MultipartParser`."""
@@ -155,7 +149,7 @@ class _Reader:
             "on_header_field": lambda data, at, to: self._field.extend(data[at:to]),
             "on_header_value": lambda data, at, to: self._value.extend(data[at:to]),
             "on_header_end": self._header,
-            "on_part_data": lambda data, at, to: self._data.extend(data[at:to]),
+            "on_part_data": lambda data, at, to: self._data.write(memoryview(data)[at:to]),
             "on_part_end": self._end,
             "on_end": self._close,
         }
@@ -163,9 +157,9 @@ class _Reader:
     def _begin(self) -> None:
         self.begun = True
         self._headers = {}
-        self._data = bytearray()
+        self._data = BytesIO()
         self._seen += 1
-        _count(self._seen, self._limits)
+        count(self._seen, self._limits.parts)
 
     def _header(self) -> None:
         self._headers[bytes(self._field).lower()] = bytes(self._value)
@@ -177,8 +171,9 @@ class _Reader:
         name = self._name()
         if self._form and name is None and not kind:
             return  # a field of the form beside its files
-        document = _DOCUMENTS.get(kind)
-        self.parts.append(Part(document or "file", bytes(self._data), name or ""))
+        part = Part(_DOCUMENTS.get(kind, "file"), self._data.getvalue(), name or "")
+        _bounded(len(part.data), self._limits, part.kind)
+        self.parts.append(part)
 
     def _name(self) -> str | None:
         from python_multipart.multipart import parse_options_header
@@ -195,7 +190,7 @@ class _Reader:
 
 
 def _is_zip(part: Part) -> bool:
-    return part.kind == "file" and part.data[:4] in _ZIPPED
+    return part.kind == "file" and is_zip(part.data)
 
 
 def _unpacked(parts: list[Part], limits: LimitsSpec) -> list[Part]:
@@ -206,63 +201,10 @@ def _unpacked(parts: list[Part], limits: LimitsSpec) -> list[Part]:
         if not _is_zip(part):
             found.append(part)
         else:
-            for member in _members(part.data, room, limits):
-                room -= len(member.data)
-                found.append(member)
-                _count(len(found), limits)
-        _count(len(found), limits)
-    return found
-
-
-def _members(data: bytes, room: int, limits: LimitsSpec) -> Iterator[Part]:
-    """Files of one ZIP, unpacked piece by piece: declared sizes are not believed."""
-    try:
-        with zipfile.ZipFile(BytesIO(data)) as archive:
-            infos = [info for info in archive.infolist() if not info.is_dir()]
-            _count(len(infos), limits)
-            _check(infos)
-            room = min(room, int(limits.ratio * len(data)))
-            for info in infos:
-                content = _unpack(archive, info, room)
+            most = min(room, int(limits.ratio * len(part.data)))
+            for name, content in unpacked(part.data, limits.parts, most):
                 room -= len(content)
-                if content[:4] in _ZIPPED:
-                    _unsafe("a ZIP in a ZIP is not read")
-                yield Part("file", content, info.filename)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, OSError):
-        _refuse(HTTPStatus.BAD_REQUEST, "not-zip", "the ZIP is damaged, or packed in another way")
-
-
-def _check(infos: list[zipfile.ZipInfo]) -> None:
-    end = 0
-    for info in sorted(infos, key=lambda info: info.header_offset):
-        name = info.filename.replace("\\", "/")
-        if info.flag_bits & 1:
-            _unsafe("an encrypted ZIP is not read")
-        if name.startswith("/") or ":" in name[:2] or ".." in name.split("/"):
-            _unsafe("a name in the ZIP leads out of it")
-        if info.header_offset < end:
-            _unsafe("files of the ZIP overlap")
-        end = info.header_offset + info.compress_size
-
-
-def _unpack(archive: zipfile.ZipFile, info: zipfile.ZipInfo, room: int) -> bytes:
-    content = bytearray()
-    try:
-        with archive.open(info) as stream:
-            while chunk := stream.read(_CHUNK):
-                content += chunk
-                if len(content) > room:
-                    _refuse(
-                        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                        "unsafe-zip",
-                        "the ZIP unpacks to more than is allowed",
-                    )
-    except Exception as error:
-        if isinstance(error, ProblemError):
-            raise
-        raise zipfile.BadZipFile from None  # zlib's, lzma's and bz2's own errors
-    return bytes(content)
-
-
-def _unsafe(detail: str) -> NoReturn:
-    _refuse(HTTPStatus.BAD_REQUEST, "unsafe-zip", detail)
+                found.append(Part("file", content, name))
+                count(len(found), limits.parts)
+        count(len(found), limits.parts)
+    return found

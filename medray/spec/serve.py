@@ -91,7 +91,8 @@ class PoolSpec(Section):
 class LimitsSpec(Section):
     """What a request may cost.
 
-    body_mib        of a request.
+    body_mib        of a request. json_mib: of one that is JSON or FHIR, which takes many times its
+                    size once it is read.
     parts           files in one request, those of its ZIPs among them.
     unzipped_mib    of all files of a ZIP together; ratio: to its compressed size.
     body_s          that a request's body is waited for, from the first to the last byte.
@@ -100,6 +101,7 @@ class LimitsSpec(Section):
     """
 
     body_mib: int = Field(default=512, ge=1)
+    json_mib: int = Field(default=32, ge=1)
     parts: int = Field(default=2000, ge=1)
     unzipped_mib: int = Field(default=2048, ge=1)
     ratio: float = Field(default=200.0, gt=1)

@@ -3,7 +3,9 @@
 import asyncio
 import io
 import json
+import logging
 import struct
+import tracemalloc
 import zipfile
 import zlib
 from collections.abc import AsyncIterator, Sequence
@@ -138,6 +140,88 @@ def test_a_bomb_goes_off_at_the_limit():
     assert len(_read(bomb, "application/zip", ratio=1e6).parts[0].data) == 8 << 20
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_what_zipfile_would_unpack_at_once_is_refused(method: int):
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", method) as archive:
+        archive.writestr("a", b"\0" * (64 << 20))
+    assert _peak(made.getvalue(), (400, "unsafe-zip")) < 4 << 20
+
+
+def test_a_long_directory_is_not_read():
+    """Of folders, which are no files: zipfile would make an object of each."""
+    entry = struct.pack("<4s4B4H3L5H2L", b"PK\1\2", 20, 3, 20, *(0,) * 8, 2, *(0,) * 6) + b"a/"
+    directory = entry * 100_000
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 65535, 65535, len(directory), 30, 0)
+    packed = b"PK\3\4" + bytes(26) + directory + end
+    with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+        assert len(archive.infolist()) == 100_000
+    assert _peak(packed, (413, "too-many-parts")) < 4 << 20
+
+
+def _peak(body: bytes, expected: tuple[int, str]) -> int:
+    """Bytes that a refusal took, at most."""
+    tracemalloc.start()
+    try:
+        assert _problem(body, "application/zip") == expected
+        return tracemalloc.get_traced_memory()[1] - len(body)
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_member_without_a_name_is_damage():
+    nameless = bytearray(_zip([("a", b"x")]))
+    central = nameless.index(b"PK\1\2")
+    struct.pack_into("<H", nameless, central + 28, 0)  # length of the name, here and below
+    del nameless[central + 46]
+    struct.pack_into("<L", nameless, nameless.index(b"PK\5\6") + 12, 46)
+    assert _problem(bytes(nameless), "application/zip") == (400, "not-zip")
+
+
+def test_a_preamble_may_be_that_of_a_zip():
+    dual = b"PK\3\4" + DICOM[4:]
+    assert _read(dual, "application/dicom").parts == (Part("file", dual),)
+    assert _read(_zip([("a", dual)]), "application/zip").parts[0].data == dual
+
+
+def test_json_has_its_own_limit():
+    long = b" " * ((1 << 20) + 1)
+    for kind in ("application/json", "application/fhir+json"):
+        assert _problem(long, kind, json_mib=1) == (413, "body-too-large")
+        form = {"a": ("a", long, kind)}
+        request = httpx.Request("POST", "http://door", files=form)
+        sent = request.read(), request.headers["content-type"]
+        assert _problem(*sent, json_mib=1) == (413, "body-too-large")
+    assert _read(long, "application/dicom", json_mib=1).parts[0].data == long
+
+
+def test_a_file_is_held_once():
+    chunk = b"x" * (1 << 16)
+
+    async def stream() -> AsyncIterator[bytes]:
+        for _ in range(16 * 16):
+            yield chunk
+
+    async def size() -> int:
+        found = await read_request(stream(), "application/dicom", LimitsSpec())
+        return len(found.parts[0].data)
+
+    tracemalloc.start()
+    try:
+        assert asyncio.run(size()) == 16 << 20
+        assert tracemalloc.get_traced_memory()[1] < 24 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_no_byte_of_a_body_is_logged(caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.DEBUG)
+    for body in (b"--BX", b"--B\r\nName\xff: x\r\n\r\n", b"Patient"):
+        assert _problem(body, "multipart/form-data; boundary=B") == (400, "not-multipart")
+    assert "boundary" not in caplog.text
+    assert "character" not in caplog.text
+
+
 def test_a_size_that_is_declared_bounds_what_is_unpacked():
     packed = bytearray(_zip([("a", b"\0" * (4 << 20))]))
     place = packed.index(b"PK\1\2")
@@ -147,11 +231,32 @@ def test_a_size_that_is_declared_bounds_what_is_unpacked():
     assert _read(bytes(packed), "application/zip", ratio=1e6).parts[0].data == b"\0" * 10
 
 
-def test_files_that_overlap_are_refused():
-    packed = bytearray(_zip([("a", b"1" * 50), ("b", b"2" * 50)]))
+@pytest.mark.parametrize("begins", [0, 31, 62])
+def test_files_that_overlap_are_refused(begins: int):
+    packed = bytearray(_zip([("a", bytes(range(50))), ("b", bytes(range(50)))]))
     second = packed.index(b"PK\1\2", packed.index(b"PK\1\2") + 4)
-    struct.pack_into("<L", packed, second + 42, 0)  # where the second file begins
+    struct.pack_into("<L", packed, second + 42, begins)  # where the second file begins
     assert _problem(bytes(packed), "application/zip") == (400, "unsafe-zip")
+
+
+def test_a_file_that_reaches_into_the_directory_is_refused():
+    packed = bytearray(_zip([("a", b"1" * 50)]))
+    central = packed.index(b"PK\1\2")
+    struct.pack_into("<L", packed, central + 20, 100)  # the compressed size
+    assert _problem(bytes(packed), "application/zip") == (400, "unsafe-zip")
+
+
+@given(st.data())
+def test_a_damaged_zip_is_a_problem_or_parts(data: st.DataObject):
+    packed = bytearray(_zip([("a/b", b"abc" * 100), ("ü", b"xyz")]))
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(4, len(packed) - 1))
+        packed[at] = data.draw(st.integers(0, 255))
+    try:
+        status = 200 if _read(bytes(packed), "application/zip").parts else 500
+    except ProblemError as problem:
+        status = problem.status
+    assert status in (200, 400, 413, 422)
 
 
 def test_an_encrypted_zip_is_refused():
