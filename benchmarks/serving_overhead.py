@@ -30,6 +30,7 @@ from benchmarks.load import Done
 from benchmarks.packages import untrained_package
 from benchmarks.serving import ct, end, free_port, service, tree
 
+SIZE = 64  # what the network sees, as in `medray demo`; four are computed at once
 CLIENTS = (1, 8, 32)
 ROUNDS, SECONDS = 3, 4.0
 BODIES = 8
@@ -53,7 +54,7 @@ def figures() -> list[Figure]:
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as running:
         home = Path(temporary)
         os.environ.setdefault("MEDRAY_KEY_FILE", str(home / "pseudonym.key"))
-        package = untrained_package(home / "package", "conv3", 128)
+        package = untrained_package(home / "package", "conv3", SIZE)
         slices = [ct(number) for number in range(BODIES)]
         url, pid = running.enter_context(_peer("bare", package))
         bare = Peer("bare", url, "/predict", slices, pid=pid)
@@ -122,7 +123,7 @@ def _rows(found: dict[tuple[str, int], list[Done]], quiet: Sequence[Done]) -> li
             ok = rates[0] >= rates[1]
         rows.append(
             Figure(
-                name=f"512² CT through conv3, {clients} client{'s' if clients > 1 else ''}",
+                name=f"512² CT through conv3 of {SIZE}², clients: {clients}",
                 value=value,
                 bar=bar,
                 ok=ok and every,

@@ -7,8 +7,9 @@ Predictor's affair: it never mixes shapes, and a score does not depend on its co
 
 import asyncio
 import os
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
@@ -19,12 +20,13 @@ from ray import serve
 
 from medray.errors import PackageError
 from medray.serve.asked import Explained, Request
+from medray.serve.batches import Batches
 from medray.serve.model import open_model
 from medray.serve.problems import ProblemError
 from medray.spec.serve import BatchSpec
 
 T = TypeVar("T")
-_DECODERS = 4  # threads that read requests: they wait for the contained child, or let go of the GIL
+_DECODERS = 2  # threads that read requests: they wait for the contained child, or let go of the GIL
 
 
 class Worker:
@@ -34,9 +36,7 @@ class Worker:
         self.model = open_model(package, device)
         self._read = ThreadPoolExecutor(_DECODERS, "read")
         self._compute = ThreadPoolExecutor(1, "compute")
-        batcher: Any = self._answer_all
-        batcher.set_max_batch_size(batch.most)
-        batcher.set_batch_wait_timeout_s(batch.wait_ms / 1000)
+        self._batches = Batches(self._answer_all, batch.most, batch.wait_ms / 1000)
 
     async def predict(self, request: Request) -> dict[str, Any] | ProblemError:
         """The answer, or what is wrong with the request; `timing`: seconds of each step."""
@@ -44,7 +44,7 @@ class Worker:
         try:
             asked = await _in(self._read, partial(self.model.read, request))
             read = time.perf_counter()
-            answer, computed = await self._answer_all(asked)
+            answer, computed = await self._batches.ask(asked)
         except ProblemError as problem:
             return problem
         waited = time.perf_counter() - read - computed
@@ -59,8 +59,7 @@ class Worker:
         except ProblemError as problem:
             return problem
 
-    @serve.batch
-    async def _answer_all(self, asked: list[Any]) -> Any:
+    async def _answer_all(self, asked: Sequence[Any]) -> list[tuple[dict[str, Any], float]]:
         """Each answer, with the seconds that all of them took together."""
         started = time.perf_counter()
         answers = await _in(self._compute, partial(self.model.answer, asked))
@@ -132,5 +131,8 @@ async def _in(executor: ThreadPoolExecutor, work: Callable[[], T]) -> T:
 
 def _threads() -> None:
     """As many threads of torch as the replica has processors; the machine's others are not its."""
+    # Threads that read take turns with the one that computes, which asks for its turn between any
+    # two operators: the default of 5 ms would be waited for each time.
+    sys.setswitchinterval(0.0005)
     mine = ray.get_runtime_context().get_assigned_resources().get("CPU", 1)
     torch.set_num_threads(max(1, int(mine)))
