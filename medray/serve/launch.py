@@ -19,7 +19,7 @@ from typing import Any, Self
 from medray.errors import MedrayError, UsageError
 from medray.extras import require
 from medray.serve.access.callers import Callers
-from medray.serve.plan import DOOR, Config, Plan, plan
+from medray.serve.plan import DOOR, SEPARATOR, Config, Plan, plan
 from medray.spec.serve import LOOPBACK, ServeSpec
 
 Tell = Callable[[str], None]
@@ -116,16 +116,19 @@ class Service:
             )
 
     def _deploy(self, wanted: Plan) -> None:
-        """Start what is new, tell the doors, end what is old. Raises MedrayError."""
-        before = self._plan
-        old = {one["name"]: one for one in before.models} if before else {}
+        """Start what is new, tell the doors, end what is old. Raises MedrayError.
+
+        What runs is asked of Serve: another process may have started it.
+        """
+        before = _deployed()
         new = {one["name"] for one in wanted.models}
-        for name in new - set(old):
+        for name in sorted(new - set(before)):
             self._tell(f"loading {name}")
-        if before is not None:
-            leaving = [one for name, one in old.items() if name not in new]
+        leaving = [one for name, one in before.items() if name not in {*new, DOOR}]
+        if DOOR in before:
             # The doors still send requests where they did.
-            _apply(Plan(wanted.spec, wanted.models, before.routes).config(*leaving), new)
+            apps = [*wanted.models, *leaving, before[DOOR]]
+            _apply({**wanted.config(), "applications": apps}, new)
             _apply(wanted.config(*leaving), {DOOR})
             if leaving:
                 self._tell(f"ending {', '.join(one['name'] for one in leaving)}")
@@ -133,16 +136,30 @@ class Service:
         _apply(wanted.config(), new | {DOOR})
 
 
-def _apply(config: Config, names: Collection[str]) -> None:
-    """Make this what is deployed, and wait for some of it. Raises MedrayError."""
-    # What `serve deploy` calls, without REST.
+def _client() -> Any:
+    """What `serve deploy` speaks to, without REST."""
     from ray.serve.context import (
         _get_global_client,  # pyright: ignore[reportPrivateUsage]
     )
+
+    return _get_global_client()
+
+
+def _deployed() -> dict[str, Config]:
+    """Applications of a service that runs already, as they were deployed."""
+    found: dict[str, Any] = _client().get_serve_details()["applications"]
+    return {
+        name: one["deployed_app_config"]
+        for name, one in found.items()
+        if (name == DOOR or SEPARATOR in name) and one.get("deployed_app_config")
+    }
+
+
+def _apply(config: Config, names: Collection[str]) -> None:
+    """Make this what is deployed, and wait for some of it. Raises MedrayError."""
     from ray.serve.schema import ServeDeploySchema
 
-    client: Any = _get_global_client()
-    client.deploy_apps(ServeDeploySchema.model_validate(config))
+    _client().deploy_apps(ServeDeploySchema.model_validate(config))
     _wait(names)
 
 
