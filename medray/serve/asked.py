@@ -36,7 +36,7 @@ class Heatmap:
     part, frame  which picture of the request.
     item_id      as in `predictions`.
     picture      PNG of the picture as it was read. heatmap: PNG, uint8 grey, same size.
-    overlay      PNG of both. source: the DICOM file's header without pixels, b"" of a PNG or JPEG.
+    overlay      PNG of both.
     """
 
     part: int

@@ -18,27 +18,21 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 
 from medray.dicom.contained import ContainedDecoder
+from medray.serve import documents
+from medray.serve.access.headers import PAGE_POLICY
 from medray.serve.asked import Request as Question
 from medray.serve.pictures import display
-from medray.serve.problems import PROBLEM, ProblemError
+from medray.serve.problems import ProblemError
 from medray.serve.worklist import Worklist, asked_of
 from medray.spec.pixels import PixelSpec
 from medray.spec.serve import ViewerSpec
 
-# Nothing comes from, or goes, elsewhere. Pictures come out of memory.
-POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self' 'wasm-unsafe-eval'",
-        "style-src 'self'",
-        "img-src 'self' blob: data:",
-        "connect-src 'self' blob: data:",
-        "worker-src 'self' blob:",
-        "font-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    )
+_BODIES = (
+    "application/dicom",
+    "image/png",
+    "image/jpeg",
+    "application/zip",
+    "multipart/form-data",
 )
 _INDEX = "index.html"
 _SMALL = 1400  # bytes: what fits one packet is not compressed
@@ -104,7 +98,7 @@ async def _asset(every: Mapping[str, Asset], name: str, request: Request) -> Res
     headers = {
         "ETag": asset.tag,
         "Cache-Control": "no-cache",
-        "Content-Security-Policy": POLICY,
+        "Content-Security-Policy": PAGE_POLICY,
         "Vary": "Accept-Encoding",
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "no-referrer",
@@ -126,9 +120,9 @@ def _display(router: APIRouter, read: ReadRequest, pixels_of: PixelsOf) -> None:
         response_class=Response,
         responses={
             200: {"content": {"application/octet-stream": {}}, "description": "A .nii.gz volume"},
-            **_problems(400, 404, 413, 415, 422),
+            **documents.problems(400, 404, 413, 415, 422),
         },
-        openapi_extra=_BODY,
+        openapi_extra=documents.bodies(*_BODIES),
         summary="A volume to look at",
     )
     async def shown(
@@ -152,7 +146,7 @@ def _worklist(router: APIRouter, worklist: Worklist) -> None:
     @router.get(
         "/v1/worklist",
         response_model=dict[str, Any],
-        responses=_problems(422, 503),
+        responses=documents.problems(422, 503),
         openapi_extra={"parameters": parameters},
         summary="What was scored",
     )
@@ -161,22 +155,3 @@ def _worklist(router: APIRouter, worklist: Worklist) -> None:
         told = await asyncio.to_thread(worklist.page, asked)
         text = json.dumps(told, ensure_ascii=False, allow_nan=False)
         return Response(text, headers={"Cache-Control": "no-store"}, media_type="application/json")
-
-
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {
-        status: {"description": "A problem document (RFC 9457).", "content": {PROBLEM: {}}}
-        for status in statuses
-    }
-
-
-_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            kind: {"schema": {"type": "string", "format": "binary"}}
-            for kind in ("application/dicom", "image/png", "image/jpeg", "application/zip")
-        }
-        | {"multipart/form-data": {"schema": {"type": "object"}}},
-    }
-}
